@@ -1,0 +1,62 @@
+"""All figures of a run, for a page and for one column of print: vector and PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from analysis.load import Run
+from analysis.view import view
+from sim.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Names of the figures, in the order of a report.
+NAMES = ("latency", "qoe", "breakdown", "power", "load")
+
+
+def write_figures(run: Result | Run, folder: Path, summary: dict[str, Any] | None = None) -> dict[str, Path]:
+    """Draw every figure into `folder`: NAME.svg and .png 7 inches wide, NAME_column.svg and .pdf 3.5 inches wide.
+
+    Args:
+        run: a fresh result, or a run folder that was loaded.
+        folder: made if it is not there.
+        summary: the run's summary, if at hand.
+
+    Returns:
+        Path of each figure's page-wide SVG by name; its column-wide one lies beside it (`column_of`).
+    """
+    from importlib import import_module
+
+    from analysis.plots import style
+
+    folder.mkdir(parents=True, exist_ok=True)
+    seen = view(run, summary)
+    paths = {}
+    with style.house():
+        for name in NAMES:
+            draw = import_module(f"analysis.plots.{name}").draw
+            paths[name] = folder / f"{name}.svg"
+            _save(draw(seen, style.PAGE), paths[name], ".png", {})
+            _save(draw(seen, style.ONE_COLUMN), column_of(paths[name]), ".pdf", {"CreationDate": None})
+    return paths
+
+
+def column_of(path: Path) -> Path:
+    """The column-wide twin of a page-wide figure."""
+    return path.with_stem(f"{path.stem}_column")
+
+
+def _save(figure: Figure, svg: Path, other: str, metadata: dict[str, None]) -> None:
+    """Write a figure as SVG and in another format. No dates: equal runs give equal files."""
+    figure.savefig(svg, metadata={"Date": None})
+    figure.set_layout_engine("none")  # its panels stay where they are: the layout is a third of the work
+    figure.savefig(svg.with_suffix(other), metadata=metadata)
+
+
+def captions() -> dict[str, str]:
+    """What each figure shows, by name."""
+    from importlib import import_module
+
+    return {name: str(import_module(f"analysis.plots.{name}").CAPTION) for name in NAMES}

@@ -1,0 +1,174 @@
+"""What a scope of a run (all of it, one pool, one SLO class) drew, emitted and cost, by part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.results import PoolTotals, Result
+from sim.units import JOULES_PER_KWH
+
+PARTS = ("active", "wasted", "idle", "boot", "network")
+Parts = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Amounts by part; None where unknown.
+
+    Attributes:
+        facility_j, it_j: energy after and before PUE [J].
+        operational_g, embodied_g: carbon [g CO2e].
+        embodied_range_g: low and high estimate of the embodied carbon [g CO2e].
+        cost_usd: cost [USD].
+        incomplete: what is missing in the sums, in words.
+    """
+
+    facility_j: Parts | None
+    it_j: Parts | None
+    operational_g: Parts | None
+    embodied_g: Parts | None
+    embodied_range_g: tuple[float, float] | None
+    cost_usd: Parts | None
+    incomplete: tuple[str, ...] = ()
+
+
+def of_pool(pool: PoolTotals) -> Footprint:
+    """The footprint of one pool over the whole run."""
+    spread = pool.carbon_embodied_range_g
+    return Footprint(
+        facility_j=_known(pool.facility_energy_j),
+        it_j=_known(pool.it_energy_j),
+        operational_g=_known(pool.carbon_operational_g),
+        embodied_g=_known(pool.carbon_embodied_g),
+        embodied_range_g=None if spread is None else (spread[0], spread[2]),
+        cost_usd=_known(pool.cost_usd),
+        incomplete=tuple(pool.incomplete),
+    )
+
+
+def of_all(pools: Sequence[PoolTotals]) -> Footprint:
+    """The sum over pools; a quantity that is unknown in one pool is unknown in all."""
+    parts = [of_pool(pool) for pool in pools]
+    ranges = [part.embodied_range_g for part in parts]
+    known = [spread for spread in ranges if spread is not None]
+    return Footprint(
+        facility_j=_sum(part.facility_j for part in parts),
+        it_j=_sum(part.it_j for part in parts),
+        operational_g=_sum(part.operational_g for part in parts),
+        embodied_g=_sum(part.embodied_g for part in parts),
+        embodied_range_g=(sum(r[0] for r in known), sum(r[1] for r in known)) if len(known) == len(ranges) else None,
+        cost_usd=_sum(part.cost_usd for part in parts),
+        incomplete=tuple(f"{pool.name}: {what}" for pool in pools for what in pool.incomplete),
+    )
+
+
+def of_requests(result: Result, mask: npt.NDArray[np.bool_]) -> Footprint:
+    """The footprint of some requests: their shares, idle and boot spread over them by active xPU time.
+
+    Idle time of a pool that served nobody belongs to no request, so scopes of requests may sum to less than the run.
+    """
+    served = mask & (result.requests["pool"] >= 0)
+    column = {name: values[served] for name, values in result.requests.items()}
+    own, wasted, network = column["energy_j"], column["energy_wasted_j"], column["energy_network_j"]
+    idle = column["energy_provisioned_j"] - own
+    pue = np.array([pool.pue for pool in result.pools] or [1.0])[column["pool"]]
+    carbon, embodied, cost = (
+        column["carbon_operational_provisioned_g"],
+        column["carbon_embodied_provisioned_g"],
+        column["cost_provisioned_usd"],
+    )
+    direct = column["carbon_operational_g"]  # of wasted energy, too: the columns do not tell the two apart
+    return Footprint(
+        facility_j=_parts(own, wasted, idle, network),
+        it_j=_parts(own / pue, wasted / pue, idle / pue, network),
+        operational_g=_parts(direct, None, carbon - direct, _network_carbon(result, served)),
+        embodied_g=_parts(column["carbon_embodied_g"], None, embodied - column["carbon_embodied_g"], None),
+        embodied_range_g=None,
+        cost_usd=_parts(column["cost_usd"], None, cost - column["cost_usd"], None),
+        incomplete=_incomplete_of(result, column["pool"]),
+    )
+
+
+def total(parts: Parts | None, unit: float = 1.0) -> float | None:
+    """Sum of the parts in multiples of `unit`, or None where unknown."""
+    return None if parts is None else sum(parts.values()) / unit
+
+
+def describe(footprint: Footprint) -> dict[str, Any]:
+    """The summary's keys of a footprint: kWh, kg CO2e and USD, in all and by part; unknown is None."""
+    operational, embodied = total(footprint.operational_g, 1e3), total(footprint.embodied_g, 1e3)
+    spread = footprint.embodied_range_g
+    return {
+        "energy_kwh": total(footprint.facility_j, JOULES_PER_KWH),
+        "it_energy_kwh": total(footprint.it_j, JOULES_PER_KWH),
+        "carbon_kg": {
+            "operational": operational,
+            "embodied": embodied,
+            "total": None if operational is None or embodied is None else operational + embodied,
+            "embodied_low": None if spread is None else spread[0] / 1e3,
+            "embodied_high": None if spread is None else spread[1] / 1e3,
+        },
+        "cost_usd": total(footprint.cost_usd),
+        "parts": {
+            "energy_kwh": _by_part(footprint.facility_j, JOULES_PER_KWH),
+            "carbon_operational_kg": _by_part(footprint.operational_g, 1e3),
+            "carbon_embodied_kg": _by_part(footprint.embodied_g, 1e3),
+            "cost_usd": _by_part(footprint.cost_usd, 1.0),
+        },
+        "incomplete": list(footprint.incomplete),
+    }
+
+
+def _known(parts: Parts | None) -> Parts | None:
+    """The parts, or None if any of them is not a number: unknown is never 0."""
+    return None if not parts or any(np.isnan(value) for value in parts.values()) else dict(parts)
+
+
+def _sum(many: Iterable[Parts | None]) -> Parts | None:
+    sums: Parts = {}
+    for parts in many:
+        if parts is None:
+            return None
+        for name, value in parts.items():
+            sums[name] = sums.get(name, 0.0) + value
+    return sums or None
+
+
+def _parts(
+    active: npt.NDArray[Any],
+    wasted: npt.NDArray[Any] | None,
+    idle: npt.NDArray[Any],
+    network: npt.NDArray[Any] | float | None,
+) -> Parts | None:
+    """Sums by part; None if a request's value is unknown. Boot is spread together with idle."""
+    columns = {"active": active, "wasted": wasted, "idle": idle, "network": network}
+    return _known({name: float(np.sum(column)) for name, column in columns.items() if column is not None})
+
+
+def _network_carbon(result: Result, served: npt.NDArray[np.bool_]) -> float:
+    """Operational carbon of the network that some requests used, by their share of each pool's network energy [g]."""
+    grams = 0.0
+    pool, energy = result.requests["pool"], result.requests["energy_network_j"]
+    for index, totals in enumerate(result.pools):
+        of_the_pool = energy[pool == index].sum()
+        if of_the_pool > 0.0:
+            share = energy[served & (pool == index)].sum() / of_the_pool
+            grams += float(share) * totals.carbon_operational_g.get("network", 0.0)
+    return grams
+
+
+def _incomplete_of(result: Result, pools: npt.NDArray[Any]) -> tuple[str, ...]:
+    used = (result.pools[index] for index in np.unique(pools))
+    return tuple(f"{pool.name}: {what}" for pool in used for what in pool.incomplete)
+
+
+def _by_part(parts: Parts | None, unit: float) -> dict[str, float | None] | None:
+    if parts is None:
+        return None
+    names = [*PARTS, *(name for name in parts if name not in PARTS)]
+    return {name: parts[name] / unit if name in parts else None for name in names}

@@ -1,0 +1,139 @@
+"""The accounts of a fleet: grid intensity of a site; host, cost and embodied carbon of a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from scenarios.entries import Catalogue, at
+from scenarios.schema import Check, Section, anything, boolean, number, one_of, text
+from sim.accounting.cost import CostModel, Owned, Rent
+from sim.accounting.embodied import BOUNDARIES, DEFAULT_LIFETIME_YEARS, Embodied, act_of, published
+from sim.accounting.grid import BASES, HourlySignal, preset
+from sim.accounting.signal import Constant, Signal
+from sim.errors import InputError
+from sim.fleet.spec import Host
+from sim.hardware.catalogue import Entry
+from sim.hardware.xpu import XPU
+
+_YEARS: Check[float] = number("a number of years > 0", above=0.0)
+
+
+def intensity_of(site: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Signal:
+    """Grid of a site: a preset's id, a number [g CO2e/kWh], or a mapping that names an hourly file."""
+    key = site.path("grid")
+    grid = site.need("grid", anything)
+    if isinstance(grid, str):
+        entry = catalogue.entry("grid", grid, key)
+        rows = {
+            name: {"value": at(entry.values, f"value.{name}"), "unit": unit, "source": source, "kind": kind}
+            for name in BASES
+            for unit, source, kind in [entry.provenance.get(f"value.{name}", ("", "", ""))]
+        }
+        return preset({**entry.values, "value": rows}, basis)
+    if isinstance(grid, Mapping):
+        return _hourly(Section(grid, key), catalogue, basis, start_utc)
+    value = number("the id of a grid, a number >= 0 g/kWh, or {path, zone, basis, start_utc, wrap}", low=0.0)(key, grid)
+    return Constant(value, basis, "given in the configuration")
+
+
+def _hourly(grid: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Signal:
+    grid.get("about", anything, None)
+    path = Path(grid.need("path", text))
+    signal = HourlySignal.from_csv(
+        path,
+        grid.need("zone", text),
+        grid.get("basis", one_of(*BASES), basis),
+        grid.get("start_utc", text, start_utc),
+        grid.get("wrap", boolean, False),
+        grid.get("unit", text, None),
+    )
+    grid.finish()
+    if path not in catalogue.files:
+        catalogue.files.append(path)
+    return signal
+
+
+def host_of(pool: Section, catalogue: Catalogue) -> Host | None:
+    """The server's share per xPU: an entry's id, or its `type` and fields of one's own; null leaves it out."""
+    given = pool.get("host", anything, None)
+    if given is None:
+        return None
+    host = Section({"type": given} if isinstance(given, str) else given, pool.path("host"))
+    name = host.need("type", text)
+    entry = catalogue.entry("host", name, host.path("type") if isinstance(given, Mapping) else host.key)
+    known = entry.values
+    power_w = host.get("power_w", number("a power >= 0 W", low=0.0), known.get("power_w"))
+    kg = host.get("embodied_kg", number("a mass >= 0 kg CO2e", low=0.0), known.get("embodied_kg"))
+    boundary = host.get("boundary", one_of(*BOUNDARIES), known.get("boundary") or "server")
+    years = host.get("lifetime_years", _YEARS, known.get("lifetime_years") or DEFAULT_LIFETIME_YEARS)
+    own = "given in the configuration" if set(host.values) - {"type"} else ""
+    source = host.get("source", text, own or entry.provenance.get("power_w", ("", name, ""))[1])
+    host.finish()
+    if power_w is None:
+        raise InputError(host.path("power_w"), None, f"a power >= 0 W; entry {name} does not know it")
+    carbon_source = source if "embodied_kg" in host.values else entry.provenance.get("embodied_kg", ("", name, ""))[1]
+    embodied = None if kg is None else published(kg, boundary, carbon_source, years)
+    return Host(power_w, embodied, f"{name}: {source}")
+
+
+def cost_of(pool: Section, xpu: XPU, entry: Entry, host: Host | None, catalogue: Catalogue) -> CostModel | None:
+    """``rent``, ``owned``, a mapping with `type` and any of their fields, or null where cost is unknown."""
+    given = pool.get("cost", anything, None)
+    if given is None:
+        return None
+    cost = Section({"type": given} if isinstance(given, str) else given, pool.path("cost"))
+    kind = cost.need("type", one_of("rent", "owned"))
+    price_key = "rent_usd_per_hour" if kind == "rent" else "purchase_usd"
+    known: dict[str, Any] = {"source": entry.provenance.get(price_key, ("", "", ""))[1]}
+    if kind == "rent":
+        known["usd_per_xpu_hour"] = entry.values.get(price_key)
+    else:
+        defaults = catalogue.entry("cost", "owned", pool.path("cost"))
+        own = {field.name for field in fields(Owned)}
+        known |= {key: value for key, value in defaults.values.items() if key in own}
+        known["purchase_usd_per_xpu"] = entry.values.get(price_key)
+        known["nameplate_kw_per_xpu"] = (xpu.tdp_w + (host.power_w if host else 0.0)) / 1000.0
+    cls = Rent if kind == "rent" else Owned
+    for field in fields(cls):
+        value = cost.get(field.name, anything, None)
+        if value is not None:
+            known[field.name] = value
+            if field.name in ("usd_per_xpu_hour", "purchase_usd_per_xpu") and "source" not in cost.values:
+                known["source"] = "given in the configuration"
+    cost.finish()
+    # A price that nobody knows leaves the pool's cost unknown; it is reported as missing, not as free.
+    price = "usd_per_xpu_hour" if kind == "rent" else "purchase_usd_per_xpu"
+    return None if known[price] is None else cls(**known)
+
+
+def embodied_of(pool: Section, xpu: XPU, entry: Entry) -> Embodied | None:
+    """``act``, ``published``, a mapping with `method` and the fields of its own, or null where it is unknown."""
+    given = pool.get("embodied", anything, None)
+    if given is None:
+        return None
+    embodied = Section({"method": given} if isinstance(given, str) else given, pool.path("embodied"))
+    method = embodied.need("method", one_of("act", "published", "given"))
+    years = embodied.get("lifetime_years", _YEARS, DEFAULT_LIFETIME_YEARS)
+    if method == "act":
+        embodied.finish()
+        return act_of(xpu, years)
+    if method == "published":
+        embodied.finish()
+        kg, boundary = entry.values.get("embodied_published_kg"), entry.values.get("embodied_published_boundary")
+        if kg is None or boundary is None:
+            return None
+        return published(kg, boundary, entry.provenance["embodied_published_kg"][1], years)
+    mass = number("a mass >= 0 kg CO2e", low=0.0)
+    made = published(
+        embodied.need("kg", mass),
+        embodied.need("boundary", one_of(*BOUNDARIES)),
+        embodied.get("source", text, "given in the configuration"),
+        years,
+        low_kg=embodied.get("low_kg", mass, None),
+        high_kg=embodied.get("high_kg", mass, None),
+    )
+    embodied.finish()
+    return made

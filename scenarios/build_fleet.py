@@ -1,0 +1,118 @@
+"""The `fleet` group to a `Fleet`: sites, pools and links, with what the catalogue knows about the parts they name."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+from scenarios.build_accounts import cost_of, embodied_of, host_of, intensity_of
+from scenarios.entries import Catalogue
+from scenarios.schema import Check, Section, anything, boolean, integer, number, one_of, text, within
+from sim.fleet.spec import CLIENT, SITE_KINDS, EngineSettings, Fleet, Link, Pool, Site
+from sim.units import BYTES_PER_VALUE
+
+SINGLE = "single"  #: name of site and pool where a fleet is one pool, written without `sites`
+_SITE_KEYS = ("kind", "grid", "pue")
+_PRECISION: Check[str] = one_of(*BYTES_PER_VALUE)
+
+
+def build_fleet(section: Section, catalogue: Catalogue, basis: str = "lca", start_utc: str | None = None) -> Fleet:
+    """Make the fleet of a configuration's `fleet` group.
+
+    Args:
+        section: with `sites` and `links`; or the keys of one site and one pool side by side, for a fleet of one pool.
+        catalogue: where xPUs, models, grids, links and hosts come from.
+        basis, start_utc: for grids that do not say their own.
+    """
+    section.get("about", anything, None)
+    if "sites" not in section.values:
+        return _single(section, catalogue, basis, start_utc)
+    sites = []
+    for name, site in section.children("sites").items():
+        pools = tuple(_pool(key, pool, catalogue) for key, pool in site.children("pools").items())
+        sites.append(_site(name, site, pools, catalogue, basis, start_utc))
+        site.finish()
+    links = tuple(_link(name, link, catalogue) for name, link in section.children("links").items())
+    section.finish()
+    return Fleet(tuple(sites), links)
+
+
+def _single(section: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Fleet:
+    site = Section({key: value for key, value in section.values.items() if key in _SITE_KEYS}, section.key)
+    pool = Section({k: v for k, v in section.values.items() if k not in (*_SITE_KEYS, "about")}, section.key)
+    pools = (_pool(SINGLE, pool, catalogue),)
+    return Fleet((_site(SINGLE, site, pools, catalogue, basis, start_utc),))
+
+
+def _site(
+    name: str, site: Section, pools: tuple[Pool, ...], catalogue: Catalogue, basis: str, start_utc: str | None
+) -> Site:
+    kind = site.need("kind", one_of(*SITE_KINDS))
+    pue = site.get("pue", number("a ratio of at least 1", low=1.0), 1.0)
+    with within(site.key):
+        intensity = intensity_of(site, catalogue, basis, start_utc)
+    return Site(name, kind, pools, intensity, pue)
+
+
+def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
+    pool.get("about", anything, None)
+    xpu, xpu_entry = catalogue.xpu(pool.need("xpu", text), pool.path("xpu"))
+    with within(pool.key):
+        host = host_of(pool, catalogue)
+        engine = _engine(pool.child("engine"))
+        cost = cost_of(pool, xpu, xpu_entry, host, catalogue)
+        embodied = embodied_of(pool, xpu, xpu_entry)
+    made = Pool(
+        name=name,
+        model=catalogue.model(pool.need("model", text), pool.path("model")),
+        xpu=xpu,
+        replicas=pool.get("replicas", integer(1), 1),
+        tp=pool.get("tp", integer(1), 1),
+        precision=pool.get("precision", _PRECISION, "bf16"),
+        kv_precision=pool.get("kv_precision", _PRECISION, None),
+        engine=engine,
+        host=host,
+        cost=cost,
+        embodied=embodied,
+        balancer=pool.get("balancer", text, None),
+    )
+    pool.finish()
+    return made
+
+
+def _engine(engine: Section) -> EngineSettings:
+    whole = integer(1)
+    default = EngineSettings()
+    made = EngineSettings(
+        max_num_seqs=engine.get("max_num_seqs", whole, default.max_num_seqs),
+        max_num_batched_tokens=engine.get("max_num_batched_tokens", whole, default.max_num_batched_tokens),
+        block_size=engine.get("block_size", whole, default.block_size),
+        kv_blocks=engine.get("kv_blocks", whole, None),
+        gpu_memory_utilization=engine.get(
+            "gpu_memory_utilization", number("a share in (0, 1]", above=0.0, high=1.0), default.gpu_memory_utilization
+        ),
+        max_model_len=engine.get("max_model_len", whole, None),
+    )
+    engine.finish()
+    return made
+
+
+def _link(name: str, link: Section, catalogue: Catalogue) -> Link:
+    """A link: the entry that `type` names, and any field set beside it."""
+    link.get("about", anything, None)
+    values: dict[str, Any] = {}
+    kind = link.get("type", text, None)
+    own = [field.name for field in fields(Link) if field.name not in ("name", "source", "target", "source_note")]
+    if kind is not None:
+        entry = catalogue.entry("link", kind, link.path("type"))
+        values = {key: entry.values[key] for key in own if entry.values.get(key) is not None}
+        values["source_note"] = kind
+    source, target = link.get("source", text, CLIENT), link.need("target", text)
+    for key in own:
+        check: Check[Any] = boolean if key == "shared" else number("a number >= 0", low=0.0)
+        value = link.get(key, check, None)
+        if value is not None:
+            values[key] = value
+            values["source_note"] = f"{kind or 'a link'}, {key} given in the configuration"
+    link.finish()
+    return Link(name, source, target, **values)

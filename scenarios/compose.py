@@ -1,0 +1,211 @@
+"""Command line to configurations: runs Hydra over the packaged `conf` and a user's own folder, and owns its errors."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import tempfile
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from scenarios.schema import nearest, one_line, unknown_key
+from sim.errors import InputError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+CONFIG_NAME = "config"
+_OWN_KEYS = ("hydra.mode", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.run.dir", "hydra.output_subdir")
+_NO_HYDRA = "no settings of Hydra itself; give hydra.* on the command line"
+
+
+class Job:
+    """One composed configuration to run.
+
+    Attributes:
+        overrides: what the command line changed, as given; in a sweep, this run's values.
+        choices: chosen option by configuration group, such as ``{"router": "spillover"}``.
+        number: position in a sweep, or None for a single run.
+    """
+
+    def __init__(self, cfg: DictConfig) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+        from omegaconf import OmegaConf
+
+        own = HydraConfig.get()
+        self._cfg = cfg
+        # Unresolved: an override is a text, and what it refers to need not exist.
+        overrides: Any = OmegaConf.to_container(own.overrides.task, resolve=False)
+        self.overrides: tuple[str, ...] = tuple(overrides)
+        self.choices = {group: name for group, name in own.runtime.choices.items() if "hydra/" not in group and name}
+        self.number = int(own.job.num) if own.mode == RunMode.MULTIRUN else None
+
+    def resolve(self) -> dict[str, Any]:
+        """The configuration as plain values, every interpolation replaced.
+
+        Raises:
+            InputError: an interpolation leads nowhere, or a key that must be given (``???``) is not.
+        """
+        from omegaconf import OmegaConf
+        from omegaconf.errors import OmegaConfBaseException
+
+        try:
+            plain = OmegaConf.to_container(self._cfg, resolve=True, throw_on_missing=True)
+        except OmegaConfBaseException as error:
+            raw = OmegaConf.to_container(self._cfg, resolve=False)
+            raise _unresolved(error, raw) from error
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
+
+
+def compose(arguments: Namespace, task: Callable[[Job], None]) -> None:
+    """Compose what the command line asks for and call `task` with it: once, or once for every point of a sweep.
+
+    Args:
+        arguments: `overrides`, `multirun`, `config_dir`, `cfg`, `resolve` and `package` of the command line.
+        task: the program. It deals with its own `InputError`s: one that escapes ends a sweep.
+
+    Raises:
+        InputError: Hydra cannot make a configuration of it.
+    """
+    import hydra
+
+    failed: list[Exception] = []
+
+    def run(cfg: DictConfig) -> None:
+        try:
+            task(Job(cfg))
+        except Exception as error:
+            failed.append(error)
+            raise
+
+    with tempfile.TemporaryDirectory(prefix="hybridfleet-") as scratch, _hydra_arguments(arguments, scratch):
+        try:
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=CONFIG_NAME)(run)()
+        except Exception as error:
+            # What did not come out of the program is about the composition: Hydra raises any class, ValueError too.
+            if error in failed:
+                raise
+            raise _explain(error, arguments.overrides) from error
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuse overrides of the keys with which this program keeps Hydra from writing files of its own."""
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key in _OWN_KEYS:
+            raise InputError(key, value, "not to be set; out=DIR names the folder, --multirun asks for a sweep")
+
+
+def check_config_dir(folder: Path) -> None:
+    """Refuse a user's folder that is missing, does not parse, or configures Hydra itself.
+
+    Hydra loads callbacks, launchers and log handlers by name before the program can look at the configuration, so a
+    downloaded folder must not set them; on the command line they are the user's own.
+    """
+    import yaml
+
+    if not folder.is_dir():
+        raise InputError("--config-dir", str(folder), "a folder that exists")
+    for path in sorted([*folder.rglob("*.yaml"), *folder.rglob("*.yml")]):
+        try:
+            content = path.read_text(encoding="utf-8")
+            documents = list(yaml.safe_load_all(content))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise InputError("--config-dir", str(path), f"a YAML file that parses ({one_line(error)})") from error
+        headers = [line for line in content.splitlines() if re.match(r"\s*#\s*@", line)]
+        for words in (*path.relative_to(folder).with_suffix("").parts, *headers, *_steering(documents)):
+            if re.search(r"\bhydra\b", words):
+                raise InputError("--config-dir", str(path), f"{_NO_HYDRA} (found {words.strip()!r})")
+
+
+def _steering(node: object, everything: bool = False) -> Iterator[str]:
+    """Yield the texts of a parsed file that can steer Hydra: keys everywhere, values too within a defaults list."""
+    if isinstance(node, dict):
+        for key, value in node.items():
+            yield str(key)
+            yield from _steering(value, everything or key == "defaults")
+    elif isinstance(node, list):
+        for value in node:
+            yield from _steering(value, everything)
+    elif everything:
+        yield str(node)
+
+
+@contextmanager
+def _hydra_arguments(arguments: Namespace, scratch: str) -> Iterator[None]:
+    """Hydra reads the process's arguments, and raises its errors only if the environment asks for them whole."""
+    argv = [sys.argv[0], *arguments.overrides]
+    if arguments.multirun:
+        # Its sweeper writes a multirun.yaml into this folder before anything is checked; ours are made when whole.
+        argv += [f"hydra.sweep.dir='{scratch}'", "hydra.sweep.subdir=.", "--multirun"]
+    if arguments.config_dir:
+        argv += ["--config-dir", str(arguments.config_dir)]
+    if arguments.cfg:
+        argv += ["--cfg", arguments.cfg, *(["--resolve"] if arguments.resolve else [])]
+        argv += ["--package", arguments.package] if arguments.package else []
+    argv_before, environment_before = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv, os.environ["HYDRA_FULL_ERROR"] = argv, "1"
+    try:
+        yield
+    finally:
+        sys.argv = argv_before
+        if environment_before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = environment_before
+
+
+def _explain(error: Exception, overrides: Sequence[str]) -> InputError:
+    """Hydra's error as one of ours, with key, value and what would be accepted as far as Hydra tells them."""
+    from hydra.errors import MissingConfigException, OverrideParseException
+
+    message = one_line(error).replace("See https://hydra.cc/docs/1.2/advanced/override_grammar/basic for details", "")
+    if isinstance(error, OverrideParseException):
+        return InputError("override", error.override, f"KEY=VALUE, +KEY=VALUE or ~KEY ({message.strip()})")
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        options = list(error.options or ())
+        return InputError(
+            group or "config", name, nearest(name, options) + (" | ".join(options) or "an option that exists")
+        )
+    if ambiguous := re.match(r"Ambiguous value for argument '([^=]*)=(.*?)'", message):
+        accepted = "one value; [a,b] for a list, quotes for a text, --multirun to sweep over them"
+        return InputError(ambiguous[1], ambiguous[2], accepted)
+    cause = error.__cause__
+    full_key = getattr(cause, "full_key", None)
+    if not full_key:
+        return InputError("overrides", list(overrides), f"what Hydra can compose ({message})")
+    value = _given(str(full_key), overrides)
+    if "is not in struct" in str(cause):
+        known = [str(key) for key in getattr(cause, "parent_node", None) or () if key != "hydra"]
+        return InputError(str(full_key), value, unknown_key(str(full_key).rpartition(".")[2], known))
+    return InputError(str(full_key), value, str(cause).splitlines()[0])
+
+
+def _unresolved(error: Exception, raw: object) -> InputError:
+    """OmegaConf's error on resolving, as one of ours; `raw` is the configuration before."""
+    key = str(getattr(error, "full_key", None) or "")
+    value = raw
+    for part in re.findall(r"[^.\[\]]+", key):
+        if isinstance(value, dict):
+            value = value.get(part)
+        elif isinstance(value, list) and part.isdigit():
+            value = value[int(part)]
+    if value == "???":
+        return InputError(key, value, f"a value of yours: {key}=...")
+    return InputError(key, value, f"an interpolation that resolves ({str(error).splitlines()[0]})")
+
+
+def _given(full_key: str, overrides: Sequence[str]) -> str | None:
+    """The value that an override gave to a key or to one below it."""
+    for override in overrides:
+        key, _, value = override.lstrip("+~").partition("=")
+        if key == full_key or key.startswith(f"{full_key}."):
+            return value
+    return None

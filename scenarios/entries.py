@@ -1,0 +1,70 @@
+"""What the catalogue knows of the parts that a configuration names, and a record of what was taken from it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sim.errors import InputError
+from sim.hardware import catalogue
+from sim.hardware.catalogue import Entry
+from sim.hardware.model import Model
+from sim.hardware.xpu import XPU
+
+
+class Catalogue:
+    """The packaged entries and the user's own, and a record of what was taken from them.
+
+    Attributes:
+        kinds: how many known values of the entries in use are measured, published, derived or assumed.
+        files: data files that were read besides.
+    """
+
+    def __init__(self, search: tuple[Path, ...] = ()) -> None:
+        self.search = search
+        self.kinds: Counter[str] = Counter()
+        self.files: list[Path] = []
+        self._seen: set[Path] = set()
+
+    def entry(self, group: str, name: str, key: str) -> Entry:
+        """One entry, which the configuration names at `key`; its values are counted the first time."""
+        try:
+            entry = catalogue.load_entry(group, name, self.search)
+        except InputError as error:
+            named = key if error.key == group else error.key
+            raise InputError(named, error.value, error.accepted, error.where) from error
+        if entry.path not in self._seen:
+            self._seen.add(entry.path)
+            known = (kind for path, (_, _, kind) in entry.provenance.items() if at(entry.values, path) is not None)
+            self.kinds.update(known)
+        return entry
+
+    def xpu(self, name: str, key: str) -> tuple[XPU, Entry]:
+        """An accelerator, and its entry for prices and published carbon."""
+        entry = self.entry("xpu", name, key)
+        return catalogue.xpu(entry.id, self.search), entry
+
+    def model(self, name: str, key: str) -> Model:
+        """A model by id, Hugging Face name or alias."""
+        return catalogue.model(self.entry("model", name, key).id, self.search)
+
+    def note(self, about: object) -> None:
+        """Count the values whose sources a configuration file tells under `about`."""
+        if isinstance(about, Mapping):
+            if "kind" in about and about.get("value", "") is not None:
+                self.kinds[str(about["kind"])] += 1
+            for value in about.values():
+                self.note(value)
+        elif isinstance(about, list):
+            for value in about:
+                self.note(value)
+
+
+def at(values: Mapping[str, Any], key: str) -> Any:
+    """Value under a dotted key, or None."""
+    node: Any = values
+    for part in key.split("."):
+        node = node.get(part) if isinstance(node, Mapping) else None
+    return node

@@ -1,0 +1,255 @@
+"""From shares of xPU time and dynamic energy to joules, grams and dollars: per request, per pool, conserved.
+
+A busy replica draws static and host power for as long as it is busy, and dynamic energy on top; an idle one draws idle
+and host power. So everything that a pool draws, emits and costs is linear in three numbers that the engines keep: busy
+seconds, dynamic joules, and (where intensity varies) their product with it. Facility energy is IT energy times PUE;
+operational carbon is facility energy times intensity; embodied carbon and rent go by provisioned time.
+
+Parts are exhaustive: active (shares of requests), wasted (lost to preemption or cut short), idle, boot, network.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.accounting.embodied import Embodied
+from sim.fleet.pool import LivePool
+from sim.results import PoolTotals
+from sim.units import JOULES_PER_KWH
+
+FloatArray = npt.NDArray[np.float64]
+PARTS = ("active", "wasted", "idle", "boot", "network")
+
+
+@dataclass(slots=True)
+class Rates:
+    """What a pool's replica draws, emits and costs per second and joule.
+
+    Attributes:
+        active_w, idle_w: IT power beside dynamic energy, of a busy and of an idle replica, host included [W].
+        pue: facility over IT energy.
+        embodied_g_per_s: low, central, high per replica second, or None where unknown [g/s].
+        usd_per_s, usd_per_facility_j: cost of a replica second and of a joule at the meter; NaN where unknown.
+        cost_basis, boundary: in words.
+        missing: what is unknown, in words.
+    """
+
+    active_w: float
+    idle_w: float
+    pue: float
+    embodied_g_per_s: tuple[float, float, float] | None
+    usd_per_s: float
+    usd_per_facility_j: float
+    cost_basis: str
+    boundary: str
+    missing: tuple[str, ...]
+
+
+def rates_of(pool: LivePool) -> Rates:
+    """Rates of a pool from its specification."""
+    spec, missing = pool.spec, []
+    embodied: tuple[float, float, float] | None = None
+    parts: list[tuple[str, Embodied | None]] = [("xPU", spec.embodied)]
+    if spec.host is not None:
+        parts.append(("host", spec.host.embodied))
+    known = [(what, each) for what, each in parts if each is not None]
+    boundary = " + ".join(f"{what}: {each.boundary} ({each.method})" for what, each in known)
+    missing += [f"embodied carbon of the {what} is unknown" for what, each in parts if each is None]
+    if not missing:
+        low, central, high = (
+            spec.tp * sum(each.g_per_s(which) for _, each in known) for which in ("low", "central", "high")
+        )
+        embodied = (low, central, high)
+    usd_s = usd_j = math.nan
+    basis = ""
+    if spec.cost is None:
+        missing.append("cost is unknown")
+    else:
+        cost = spec.cost.rates()
+        usd_s, usd_j, basis = cost.usd_per_xpu_s * spec.tp, cost.usd_per_facility_j, cost.basis
+    if pool.link is not None and pool.link.energy_j() is None:
+        missing.append("network energy is unknown and left out")
+    return Rates(
+        pool.timing.static_w + pool.host_w,
+        pool.timing.idle_w + pool.host_w,
+        pool.site.pue,
+        embodied,
+        usd_s,
+        usd_j,
+        basis,
+        boundary,
+        tuple(missing),
+    )
+
+
+def request_columns(records: dict[str, FloatArray], pools: list[LivePool], end_s: float) -> dict[str, FloatArray]:
+    """Accounting columns of the requests table; arrays of one value a request.
+
+    A request that did not complete has no active share: all that it took is waste.
+    """
+    size = len(records["request_id"])
+    columns = {
+        name: np.zeros(size)
+        for name in (
+            "xpu_s", "energy_j", "energy_prefill_j", "energy_wasted_j", "energy_network_j", "energy_provisioned_j",
+            "carbon_operational_g", "carbon_operational_provisioned_g", "carbon_embodied_g",
+            "carbon_embodied_provisioned_g", "cost_usd", "cost_provisioned_usd",
+        )
+    }  # fmt: skip
+    for pool in pools:
+        mine = np.flatnonzero(records["pool"] == pool.index)
+        part = {name: values[mine] for name, values in records.items()}
+        for name, values in _shares(part, pool, end_s).items():
+            columns[name][mine] = values
+    return columns
+
+
+def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dict[str, FloatArray]:
+    """Accounting columns of the requests of one pool."""
+    rates = rates_of(pool)
+    intensity = pool.site.intensity
+    done = records["status"] == 0
+    work_s = records["prefill_s"] + records["decode_s"]
+    lost_s = records["waste_s"] + np.where(done, 0.0, work_s)
+    active_s = np.where(done, work_s, 0.0)
+    whole_s = active_s + lost_s
+    prefill = rates.pue * (rates.active_w * records["prefill_s"] + records["prefill_j"])
+    decode = rates.pue * (rates.active_w * records["decode_s"] + records["decode_j"])
+    waste = rates.pue * (rates.active_w * records["waste_s"] + records["waste_j"])
+    energy = np.where(done, prefill + decode, 0.0)
+    wasted = waste + np.where(done, 0.0, prefill + decode)
+    if pool.engines[0].varying:
+        grams = rates.pue / JOULES_PER_KWH * (records["prefill_g"] + records["decode_g"] + records["waste_g"])
+    else:
+        grams = (energy + wasted) * intensity.at(0.0) / JOULES_PER_KWH
+    network = np.zeros_like(energy)
+    if pool.link is not None and pool.link.spec.energy_j_per_byte is not None:
+        link = pool.link.spec
+        nbytes = link.prompt_bytes_per_token * records["prompt_tokens"] + link.chunk_bytes * records["output_tokens"]
+        network = nbytes * pool.link.spec.energy_j_per_byte
+    totals = pool_totals(pool, end_s)
+    busy_s = whole_s.sum()
+    spread = whole_s / busy_s if busy_s > 0.0 else np.zeros_like(whole_s)
+
+    def idle(parts: dict[str, float]) -> FloatArray:
+        return spread * (parts["idle"] + parts["boot"])
+
+    embodied = embodied_all = np.full_like(energy, math.nan)
+    if rates.embodied_g_per_s is not None and totals.carbon_embodied_g is not None:
+        embodied = rates.embodied_g_per_s[1] * whole_s
+        embodied_all = embodied + idle(totals.carbon_embodied_g)
+    cost = rates.usd_per_s * whole_s + rates.usd_per_facility_j * (energy + wasted)
+    return {
+        "xpu_s": whole_s * pool.spec.tp,
+        "energy_j": energy,
+        "energy_prefill_j": np.where(done, prefill, 0.0),
+        "energy_wasted_j": wasted,
+        "energy_network_j": network,
+        "energy_provisioned_j": energy + idle(totals.facility_energy_j),
+        "carbon_operational_g": grams,
+        "carbon_operational_provisioned_g": grams + idle(totals.carbon_operational_g),
+        "carbon_embodied_g": embodied,
+        "carbon_embodied_provisioned_g": embodied_all,
+        "cost_usd": cost,
+        "cost_provisioned_usd": cost + (idle(totals.cost_usd) if totals.cost_usd is not None else math.nan),
+    }
+
+
+def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
+    """Totals of idle and boot, and identity; `close_totals` adds what the requests took."""
+    spec, site, rates = pool.spec, pool.site, rates_of(pool)
+    intensity = site.intensity
+    busy_s = sum((engine.busy + engine.lost).real for engine in pool.engines)
+    boot_s = min(spec.boot_s, end_s) * spec.replicas
+    idle_s = spec.replicas * end_s - busy_s - boot_s
+    whole, booting = intensity.integral(0.0, end_s), intensity.integral(0.0, min(spec.boot_s, end_s))
+    if pool.engines[0].varying:
+        busy_gs = sum(engine.busy_gs + engine.lost.real * engine.now_intensity for engine in pool.engines)
+    else:
+        busy_gs = busy_s * intensity.at(0.0)
+    idle_gs = spec.replicas * (whole - booting) - busy_gs
+    boot_gs = spec.replicas * booting
+    idle_j, boot_j = rates.pue * rates.idle_w * idle_s, rates.pue * rates.active_w * boot_s
+    grams = rates.pue / JOULES_PER_KWH
+    totals = PoolTotals(
+        spec.name, site.name, site.kind, spec.model.id, spec.xpu.id, spec.replicas, spec.replicas * spec.tp,
+        pool.blocks, spec.engine.block_size, site.pue,
+        provisioned_s=spec.replicas * spec.tp * end_s,
+        busy_s=busy_s,
+        idle_s=idle_s,
+        boot_s=boot_s,
+        facility_energy_j={"idle": idle_j, "boot": boot_j},
+        carbon_operational_g={
+            "idle": grams * rates.idle_w * idle_gs,
+            "boot": grams * rates.active_w * boot_gs,
+        },
+        intensity_mean=whole / end_s if end_s > 0.0 else intensity.at(0.0),
+        intensity_basis=intensity.basis,
+        intensity_source=intensity.source,
+        embodied_boundary=rates.boundary,
+        cost_basis=rates.cost_basis,
+        incomplete=rates.missing,
+    )  # fmt: skip
+    if rates.embodied_g_per_s is not None:
+        per_s = rates.embodied_g_per_s[1]
+        totals.carbon_embodied_g = {"idle": per_s * idle_s, "boot": per_s * boot_s}
+        low, central, high = (each * spec.replicas * end_s for each in rates.embodied_g_per_s)
+        totals.carbon_embodied_range_g = (low, central, high)
+    if spec.cost is not None:
+        totals.cost_usd = {
+            "idle": rates.usd_per_s * idle_s + rates.usd_per_facility_j * idle_j,
+            "boot": rates.usd_per_s * boot_s + rates.usd_per_facility_j * boot_j,
+        }
+    return totals
+
+
+def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], steps: int, end_s: float) -> PoolTotals:
+    """Totals of a pool with every part, from its engines' meters (not from the requests' shares, which must match)."""
+    totals, rates = pool_totals(pool, end_s), rates_of(pool)
+    intensity = pool.site.intensity
+    mine = requests["pool"] == pool.index
+    wasted_share = requests["energy_wasted_j"][mine]
+    wasted_j = float(wasted_share.sum())
+    meter_s = totals.busy_s
+    meter_j = rates.pue * (rates.active_w * meter_s + sum((engine.busy + engine.lost).imag for engine in pool.engines))
+    lost_j = rates.pue * sum(rates.active_w * engine.lost.real + engine.lost.imag for engine in pool.engines)
+    wasted_j += lost_j
+    if pool.engines[0].varying:
+        meter_g = rates.pue / JOULES_PER_KWH * sum(engine.busy_g + engine.lost_g for engine in pool.engines)
+    else:
+        meter_g = meter_j * intensity.at(0.0) / JOULES_PER_KWH
+    network_j = pool.link.energy_j() if pool.link is not None else 0.0
+    network_j = float(requests["energy_network_j"][mine].sum()) if network_j is not None else 0.0
+    waste_share = wasted_j / meter_j if meter_j > 0.0 else 0.0
+    totals.facility_energy_j |= {"active": meter_j - wasted_j, "wasted": wasted_j, "network": network_j}
+    totals.it_energy_j = {
+        part: totals.facility_energy_j[part] / (1.0 if part == "network" else rates.pue) for part in PARTS
+    }
+    network_g = network_j * totals.intensity_mean / JOULES_PER_KWH
+    totals.carbon_operational_g |= _split(meter_g, waste_share, network_g)
+    if rates.embodied_g_per_s is not None and totals.carbon_embodied_g is not None:
+        totals.carbon_embodied_g |= _split(rates.embodied_g_per_s[1] * meter_s, waste_share, 0.0)
+    if totals.cost_usd is not None:
+        totals.cost_usd |= _split(rates.usd_per_s * meter_s + rates.usd_per_facility_j * meter_j, waste_share, 0.0)
+    totals.bytes_up = float(pool_bytes(pool, requests["prompt_tokens"][mine], up=True))
+    totals.bytes_down = float(pool_bytes(pool, requests["output_tokens"][mine], up=False))
+    totals.steps = steps
+    totals.output_tokens = int(requests["output_tokens"][mine].sum())
+    totals.preemptions = sum(engine.preemptions for engine in pool.engines)
+    return totals
+
+
+def _split(busy: float, waste_share: float, network: float) -> dict[str, float]:
+    return {"active": busy * (1.0 - waste_share), "wasted": busy * waste_share, "network": network}
+
+
+def pool_bytes(pool: LivePool, tokens: npt.NDArray[np.generic], up: bool) -> float:
+    """Client traffic of `tokens` prompt (up) or output (down) tokens [bytes]."""
+    if pool.link is None:
+        return 0.0
+    link = pool.link.spec
+    return float(tokens.sum()) * (link.prompt_bytes_per_token if up else link.chunk_bytes)

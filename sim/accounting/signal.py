@@ -1,0 +1,61 @@
+"""Signals over simulated time, such as grid carbon intensity: a value that holds piecewise.
+
+A signal's unit is its owner's; here always g CO2e/kWh. Zero is a valid value.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Protocol
+
+from sim.errors import InputError
+
+
+class Signal(Protocol):
+    """A piecewise-constant value of simulated time.
+
+    Attributes:
+        basis: ``lca`` or ``direct`` for a carbon intensity, empty where it does not apply.
+        source: where the values come from.
+    """
+
+    @property
+    def basis(self) -> str: ...
+
+    @property
+    def source(self) -> str: ...
+
+    def at(self, t_s: float) -> float:
+        """Value at time `t_s` [s]; it holds until `next_change(t_s)`."""
+        ...
+
+    def next_change(self, t_s: float) -> float:
+        """First time after `t_s` at which the value may differ [s]; infinity if never."""
+        ...
+
+    def integral(self, t0_s: float, t1_s: float) -> float:
+        """Integral of the value over [t0_s, t1_s] [unit * s]."""
+        ...
+
+
+class Constant:
+    """A signal that never changes."""
+
+    __slots__ = ("basis", "source", "value")
+
+    def __init__(self, value: float, basis: str = "", source: str = "") -> None:
+        if not (value >= 0.0 and math.isfinite(value)):
+            raise InputError("intensity", value, "a finite value >= 0 g/kWh")
+        self.value, self.basis, self.source = float(value), basis, source
+
+    def at(self, t_s: float) -> float:
+        """Value at any time."""
+        return self.value
+
+    def next_change(self, t_s: float) -> float:
+        """Never."""
+        return math.inf
+
+    def integral(self, t0_s: float, t1_s: float) -> float:
+        """Value times duration."""
+        return self.value * (t1_s - t0_s)

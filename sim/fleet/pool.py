@@ -1,0 +1,205 @@
+"""A pool at run time: its replicas, its load balancer, its link, and the loads that routers read."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from heapq import heapify, heappop, heappush
+
+from simpy import Environment
+
+from sim.errors import InputError
+from sim.fleet.network import LiveLink
+from sim.fleet.spec import EngineSettings, Pool, Site
+from sim.hardware.sizing import check_fit
+from sim.hardware.timing import Deployment, RooflineTiming, StepTiming
+from sim.request import Request
+from sim.serving.engine import Engine, Shared
+from sim.serving.sequence import Sequence
+
+Done = Callable[["LivePool", int, Sequence], None]
+
+
+class LivePool:
+    """The replicas of one `Pool`, and what a router may read of them (`sim.routing.base.PoolView`).
+
+    Args:
+        env: the SimPy environment.
+        index: position in the fleet.
+        spec, site: what it is and where.
+        link: the client link of its site, or None.
+        rng: for balancers that draw.
+        balancer: one of `BALANCERS`.
+        classes: number of SLO classes.
+        done: called with the pool, the replica's index and the sequence when a request has its last token.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        index: int,
+        spec: Pool,
+        site: Site,
+        link: LiveLink | None,
+        rng: random.Random,
+        balancer: str,
+        classes: int,
+        done: Done,
+    ) -> None:
+        self.env, self.index, self.spec, self.site, self.link, self.rng = env, index, spec, site, link, rng
+        self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
+        self.model_id, self.xpu_id = spec.model.id, spec.xpu.id
+        self.replicas = spec.replicas
+        self.timing: StepTiming = RooflineTiming(
+            Deployment(spec.model, spec.xpu, spec.tp, spec.precision, spec.kv_precision or "bf16")
+        )
+        self.blocks = check_fit(spec)
+        engine = spec.engine
+        self.max_tokens = min(
+            self.blocks * engine.block_size + 1,  # the last token's KV is never needed
+            engine.max_model_len or spec.model.max_context,
+        )
+        self.host_w = spec.host.power_w * spec.tp if spec.host else 0.0
+        self.shared = Shared(self.timing)
+        self.engines = [self._replica(engine, classes) for _ in range(spec.replicas)]
+        self.outstanding = self.outstanding_tokens = 0
+        self.output_tokens = 0  # of outstanding requests
+        self._pick = BALANCERS[balancer]
+        self._by_tokens = balancer == "least_tokens"
+        self._ordered = self._pick is least_loaded and spec.replicas > 1
+        self.loads = [0] * spec.replicas
+        self.order = [(0, i) for i in range(spec.replicas)]  # heap of (load, replica) with stale entries
+        self.turn = -1
+        self._finished = [self._on_done(i, done) for i in range(spec.replicas)]
+
+    def _replica(self, engine: EngineSettings, classes: int) -> Engine:
+        return Engine(
+            self.env,
+            self.timing,
+            self.blocks,
+            engine.block_size,
+            engine.max_num_seqs,
+            engine.max_num_batched_tokens,
+            self.site.intensity,
+            self.host_w,
+            classes,
+            self.shared,
+            self.spec.boot_s,
+        )
+
+    def send(self, request: Request) -> None:
+        """Take a request from a client at the site's door: over the link where there is one."""
+        self.outstanding += 1
+        self.outstanding_tokens += request.prompt + request.output
+        self.output_tokens += request.output
+        if self.link is None:
+            self._deliver(request)
+        else:
+            self.link.upload(self.link.spec.prompt_bytes_per_token * request.prompt, request, self._deliver)
+
+    def _deliver(self, request: Request) -> None:
+        now = request.queued_s = request.arrival_s if self.link is None else self.env.now
+        replica = self._pick(self) if self.replicas > 1 else 0
+        self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
+        self.engines[replica].submit(Sequence(request, now, self._finished[replica]), now)
+
+    def _change_load(self, replica: int, by: int) -> None:
+        load = self.loads[replica] = self.loads[replica] + by
+        if self._ordered:
+            heappush(self.order, (load, replica))
+            if len(self.order) > 4 * self.replicas + 64:  # mostly stale entries by now
+                self.order = [(load, i) for i, load in enumerate(self.loads)]
+                heapify(self.order)
+
+    def _on_done(self, replica: int, done: Done) -> Callable[[Sequence], None]:
+        def finished(seq: Sequence) -> None:
+            request = seq.request
+            tokens = request.prompt + request.output
+            self.outstanding -= 1
+            self.outstanding_tokens -= tokens
+            self.output_tokens -= request.output
+            self._change_load(replica, -tokens if self._by_tokens else -1)
+            done(self, replica, seq)
+
+        return finished
+
+    @property
+    def waiting(self) -> int:
+        """Requests queued for a place in a batch."""
+        return self.shared.waiting
+
+    @property
+    def kv_use(self) -> float:
+        """Mean share of KV blocks in use, in [0, 1]. Asks every replica: for small pools."""
+        return sum(engine.used_blocks() for engine in self.engines) / (self.blocks * self.replicas)
+
+    def predicted_latency_s(self, prompt: int, output: int) -> float:
+        """Estimated E2E latency of a request sent there now [s], from mean loads alone.
+
+        Client link both ways, prefill of all prompts waiting and its own, then `output` decode steps of a batch with
+        the pool's mean load and one more; beyond `max_num_seqs`, a wait for as many service times as fill the batch.
+        """
+        engine = self.spec.engine
+        load = self.outstanding / self.replicas
+        batch = min(int(load) + 1, engine.max_num_seqs)
+        mean_tokens = self.outstanding_tokens / self.outstanding if self.outstanding else prompt + output
+        mean_output = self.output_tokens / self.outstanding if self.outstanding else output
+        cost = self.timing.step(batch, 0, 0)
+        step_s = cost.fixed_s + (cost.tau + cost.tau_w) * batch * max(mean_tokens - 0.5 * mean_output, 1.0)
+        ahead = prompt + self.waiting / self.replicas * (mean_tokens - mean_output)
+        budget = engine.max_num_batched_tokens
+        chunk = int(min(ahead, budget))
+        prefill_s = ahead / chunk * self.timing.step(0, chunk, 1).fixed_s + self.timing.rho * prompt * prompt * 0.5
+        wait_s = max(0.0, load - engine.max_num_seqs) / engine.max_num_seqs * mean_output * step_s
+        link_s = 2.0 * self.link.spec.latency_s if self.link is not None else 0.0
+        return link_s + wait_s + prefill_s + output * step_s
+
+
+def round_robin(pool: LivePool) -> int:
+    """Each replica in turn."""
+    pool.turn = (pool.turn + 1) % pool.replicas
+    return pool.turn
+
+
+def uniform(pool: LivePool) -> int:
+    """Any replica with equal probability."""
+    return int(pool.rng.random() * pool.replicas)
+
+
+def least_loaded(pool: LivePool) -> int:
+    """The replica with the least load, the first of equals. O(log n): every change of load pushes an entry."""
+    order, loads = pool.order, pool.loads
+    while True:
+        load, replica = order[0]
+        if loads[replica] == load:
+            return replica
+        heappop(order)
+
+
+def power_of_two(pool: LivePool) -> int:
+    """The less loaded of two replicas drawn at random."""
+    draw = pool.rng.random
+    first, second = int(draw() * pool.replicas), int(draw() * pool.replicas)
+    return second if pool.loads[second] < pool.loads[first] else first
+
+
+#: How a pool may spread requests over its replicas. Load is requests, or prompt + output tokens for `least_tokens`.
+BALANCERS: dict[str, Callable[[LivePool], int]] = {
+    "round_robin": round_robin,
+    "random": uniform,
+    "least_outstanding": least_loaded,
+    "least_tokens": least_loaded,
+    "power_of_two": power_of_two,
+}
+
+
+def balancer_of(pool: Pool, router: object) -> str:
+    """The balancer of a pool: its own, else the router's wish, else least outstanding.
+
+    Raises:
+        InputError: there is no such balancer.
+    """
+    name = pool.balancer or getattr(router, "balancer", None) or "least_outstanding"
+    if name not in BALANCERS:
+        raise InputError(f"pools.{pool.name}.balancer", name, " | ".join(BALANCERS))
+    return str(name)

@@ -1,0 +1,225 @@
+"""What a user builds: a `Fleet` of `Site`s with `Pool`s of replicas, and `Link`s. Plain data, checked at birth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+from sim.accounting.cost import CostModel
+from sim.accounting.embodied import Embodied
+from sim.accounting.signal import Constant, Signal
+from sim.errors import InputError
+from sim.hardware.model import Model
+from sim.hardware.xpu import XPU
+
+SITE_KINDS = ("device", "edge", "cloud")
+CLIENT = "client"  #: the place where requests are born: source of every client link
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Settings of one serving engine, under vLLM's names.
+
+    Attributes:
+        max_num_seqs: most sequences that run at once.
+        max_num_batched_tokens: token budget of one step; prompts are prefilled in chunks that fit it.
+        block_size: tokens a KV block holds.
+        kv_blocks: KV blocks there are, or None to derive them from memory.
+        gpu_memory_utilization: share of xPU memory the engine may use.
+        max_model_len: longest prompt + output [tokens], or None for the model's own limit.
+    """
+
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    block_size: int = 16
+    kv_blocks: int | None = None
+    gpu_memory_utilization: float = 0.9
+    max_model_len: int | None = None
+
+    def __post_init__(self) -> None:
+        for key in ("max_num_seqs", "max_num_batched_tokens", "block_size"):
+            if getattr(self, key) < 1:
+                raise InputError(f"engine.{key}", getattr(self, key), "a whole number of at least 1")
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise InputError(
+                "engine.max_num_batched_tokens",
+                self.max_num_batched_tokens,
+                f"at least engine.max_num_seqs ({self.max_num_seqs}), so that every running sequence fits a step",
+            )
+        if self.kv_blocks is not None and self.kv_blocks < 2:
+            raise InputError("engine.kv_blocks", self.kv_blocks, "at least 2, or null to derive it from memory")
+        if not 0.0 < self.gpu_memory_utilization <= 1.0:
+            raise InputError("engine.gpu_memory_utilization", self.gpu_memory_utilization, "a share in (0, 1]")
+        if self.max_model_len is not None and self.max_model_len < 2:
+            raise InputError("engine.max_model_len", self.max_model_len, "at least 2 tokens, or null")
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """The server around the xPUs: its share per xPU.
+
+    Attributes:
+        power_w: host power per xPU, drawn while the replica is provisioned [W].
+        embodied: embodied carbon of the host's share per xPU, or None where unknown.
+        source: where the numbers come from.
+    """
+
+    power_w: float = 0.0
+    embodied: Embodied | None = None
+    source: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.power_w >= 0.0 and math.isfinite(self.power_w)):
+            raise InputError("host.power_w", self.power_w, "a power >= 0 W")
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """Replicas of one (model, xPU, parallelism, engine settings).
+
+    Attributes:
+        name: unique in the fleet.
+        model, xpu: what is served, and on what.
+        replicas: engines in the pool; each occupies `tp` xPUs.
+        tp: tensor-parallel degree.
+        precision: number format of the weights (a key of `units.BYTES_PER_VALUE`).
+        kv_precision: number format of the KV cache; None follows the activations (2 bytes a value).
+        engine: serving engine settings.
+        host: share of the server per xPU, or None to leave the host outside the boundary.
+        cost: rent or ownership, or None where cost is unknown.
+        embodied: embodied carbon of one xPU, or None where unknown.
+        boot_s: time the replicas take to load their weights at the start of the run [s]; they draw busy power without
+            computing and serve nothing until then.
+        balancer: how the pool spreads requests over its replicas (`sim.fleet.pool.BALANCERS`); None follows the router.
+    """
+
+    name: str
+    model: Model
+    xpu: XPU
+    replicas: int = 1
+    tp: int = 1
+    precision: str = "bf16"
+    kv_precision: str | None = None
+    engine: EngineSettings = field(default_factory=EngineSettings)
+    host: Host | None = None
+    cost: CostModel | None = None
+    embodied: Embodied | None = None
+    boot_s: float = 0.0
+    balancer: str | None = None
+
+    def __post_init__(self) -> None:
+        if not (self.boot_s >= 0.0 and math.isfinite(self.boot_s)):
+            raise InputError(f"pools.{self.name}.boot_s", self.boot_s, "a time >= 0 s")
+        if self.replicas < 1:
+            raise InputError(f"pools.{self.name}.replicas", self.replicas, "a whole number of at least 1")
+        if self.tp < 1:
+            raise InputError(f"pools.{self.name}.tp", self.tp, "a whole number of at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network link from `source` to `target` and back.
+
+    Attributes:
+        name: unique in the fleet.
+        source: `CLIENT` or a site's name.
+        target: a site's name.
+        latency_s: one-way latency, median [s].
+        latency_sigma: sigma of the log-normal spread of the latency; 0 is constant.
+        up_bytes_per_s, down_bytes_per_s: capacity towards the target and back [bytes/s].
+        shared: True if concurrent uploads share the capacity (processor sharing), False if each has it whole.
+        energy_j_per_byte: network energy, or None where unknown (then it is left out and reported as such).
+        prompt_bytes_per_token: upload of a prompt [bytes/token]; about 4 characters of UTF-8 English.
+        chunk_bytes: download of one streamed token [bytes]: a server-sent event with its JSON envelope.
+        source_note: where the numbers come from.
+    """
+
+    name: str
+    source: str
+    target: str
+    latency_s: float = 0.0
+    latency_sigma: float = 0.0
+    up_bytes_per_s: float = math.inf
+    down_bytes_per_s: float = math.inf
+    shared: bool = False
+    energy_j_per_byte: float | None = None
+    prompt_bytes_per_token: float = 4.0
+    chunk_bytes: float = 200.0
+    source_note: str = ""
+
+    def __post_init__(self) -> None:
+        if not (self.latency_s >= 0.0 and math.isfinite(self.latency_s)):
+            raise InputError(f"links.{self.name}.latency_s", self.latency_s, "a time >= 0 s")
+        if not (self.latency_sigma >= 0.0 and math.isfinite(self.latency_sigma)):
+            raise InputError(f"links.{self.name}.latency_sigma", self.latency_sigma, "a number >= 0")
+        for key in ("up_bytes_per_s", "down_bytes_per_s"):
+            if not getattr(self, key) > 0.0:
+                raise InputError(f"links.{self.name}.{key}", getattr(self, key), "a capacity > 0 bytes/s")
+        for key in ("prompt_bytes_per_token", "chunk_bytes"):
+            if not (getattr(self, key) >= 0.0 and math.isfinite(getattr(self, key))):
+                raise InputError(f"links.{self.name}.{key}", getattr(self, key), "a size >= 0 bytes")
+        if self.energy_j_per_byte is not None and not self.energy_j_per_byte >= 0.0:
+            raise InputError(f"links.{self.name}.energy_j_per_byte", self.energy_j_per_byte, ">= 0 J/byte, or null")
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place with one grid and one building: a device, an edge site or a cloud region.
+
+    Attributes:
+        name: unique in the fleet.
+        kind: one of `SITE_KINDS`.
+        pools: the pools that stand there.
+        intensity: carbon intensity of its electricity [g CO2e/kWh], over simulated time.
+        pue: power usage effectiveness, facility energy over IT energy, at least 1.
+    """
+
+    name: str
+    kind: str
+    pools: tuple[Pool, ...]
+    intensity: Signal = field(default_factory=lambda: Constant(0.0))
+    pue: float = 1.0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "pools", tuple(self.pools))
+        if self.kind not in SITE_KINDS:
+            raise InputError(f"sites.{self.name}.kind", self.kind, " | ".join(SITE_KINDS))
+        if not (self.pue >= 1.0 and math.isfinite(self.pue)):
+            raise InputError(f"sites.{self.name}.pue", self.pue, "a ratio of at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All sites, and the links that join clients to them. A site without a client link is reached at no delay."""
+
+    sites: tuple[Site, ...]
+    links: tuple[Link, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "sites", tuple(self.sites))
+        object.__setattr__(self, "links", tuple(self.links))
+        if not any(site.pools for site in self.sites):
+            raise InputError("fleet.sites", [site.name for site in self.sites], "at least one site with one pool")
+        _unique("fleet.sites", [site.name for site in self.sites])
+        _unique("fleet.pools", [pool.name for pool in self.pools])
+        _unique("fleet.links", [link.name for link in self.links])
+        names = [site.name for site in self.sites]
+        for link in self.links:
+            if link.target not in names:
+                raise InputError(f"links.{link.name}.target", link.target, " | ".join(names))
+            if link.source != CLIENT and link.source not in names:
+                raise InputError(f"links.{link.name}.source", link.source, " | ".join([CLIENT, *names]))
+        bases = {site.intensity.basis for site in self.sites if site.pools and site.intensity.basis}
+        if len(bases) > 1:
+            raise InputError("grid basis", sorted(bases), "one basis for all sites of a run: lca or direct, not both")
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """Every pool, in the order of the sites."""
+        return tuple(pool for site in self.sites for pool in site.pools)
+
+
+def _unique(key: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InputError(key, twice, "names that occur once")

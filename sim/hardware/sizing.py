@@ -1,0 +1,144 @@
+"""What fits: weights, KV blocks and number formats of a pool on its accelerators."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from sim.errors import InputError
+from sim.hardware.model import Model
+from sim.hardware.timing import Deployment
+from sim.hardware.xpu import XPU
+from sim.units import BYTES_PER_VALUE, GB
+
+if TYPE_CHECKING:
+    from sim.fleet.spec import Pool
+
+_MIN_BLOCKS = 2  #: one that the engine keeps for itself, and one to hold a sequence
+
+
+def weight_bytes_per_xpu(model: Model, tp: int, precision: str) -> float:
+    """Weights that each of `tp` xPUs holds [bytes]."""
+    return model.weight_bytes(precision) / tp
+
+
+def kv_block_bytes(model: Model, xpu: XPU, tp: int, kv_precision: str | None, block_size: int) -> float:
+    """What one KV block takes on each xPU [bytes]: `block_size` tokens over all layers.
+
+    Sliding-window layers keep all tokens of a block, which errs on the small side for an engine that drops what left
+    the window.
+    """
+    return block_size * Deployment(model, xpu, tp, kv_precision=kv_precision or "bf16").kv_bytes_per_token_and_xpu
+
+
+def kv_blocks(
+    model: Model,
+    xpu: XPU,
+    tp: int = 1,
+    precision: str = "bf16",
+    kv_precision: str | None = None,
+    block_size: int = 16,
+    gpu_memory_utilization: float = 0.9,
+) -> int:
+    """KV blocks that fit beside the weights: floor((util * memory - weights / tp - reserved) / bytes of a block).
+
+    Args:
+        model, xpu, tp: what is served on how many of which xPUs.
+        precision, kv_precision: number formats of weights and KV cache; None is 16 bit.
+        block_size: tokens a block.
+        gpu_memory_utilization: share of the memory that the engine may use.
+
+    Returns:
+        The number of blocks, never negative.
+    """
+    free = gpu_memory_utilization * xpu.memory_bytes - xpu.memory_reserved_bytes
+    free -= weight_bytes_per_xpu(model, tp, precision)
+    return max(0, math.floor(free / kv_block_bytes(model, xpu, tp, kv_precision, block_size)))
+
+
+def check_fit(pool: Pool) -> int:
+    """Check that a pool can hold its model; return its KV blocks, the engine's own spare block included.
+
+    Returns:
+        `pool.engine.kv_blocks` where it is set, else the number that `kv_blocks` derives.
+
+    Raises:
+        InputError: the chip lacks a format, `tp` does not divide the heads, or the model does not fit; the message
+            then says by how many GB, and what would make it fit.
+    """
+    _check_formats(pool)
+    problem = _tp_problem(pool, pool.tp)
+    if problem:
+        raise InputError(f"pools.{pool.name}.tp", pool.tp, problem)
+    if pool.engine.kv_blocks is not None:
+        return _check_explicit(pool, pool.engine.kv_blocks)
+    blocks = _blocks(pool, pool.tp, pool.precision)
+    if blocks < _MIN_BLOCKS:
+        raise _misfit(pool, pool.engine.gpu_memory_utilization, pool.xpu.memory_reserved_bytes)
+    return blocks
+
+
+def _check_explicit(pool: Pool, blocks: int) -> int:
+    """A user's own number of blocks overrides what the runtime reserves, but not the size of the memory."""
+    free = pool.xpu.memory_bytes - weight_bytes_per_xpu(pool.model, pool.tp, pool.precision)
+    most = math.floor(free / kv_block_bytes(pool.model, pool.xpu, pool.tp, pool.kv_precision, pool.engine.block_size))
+    if most < _MIN_BLOCKS:
+        raise _misfit(pool, 1.0, 0.0)
+    if blocks > most:
+        accepted = f"at most the {most} blocks that fit {pool.xpu.id}, or null to derive it from memory"
+        raise InputError(f"pools.{pool.name}.engine.kv_blocks", blocks, accepted)
+    return blocks
+
+
+def _misfit(pool: Pool, utilization: float, reserved: float) -> InputError:
+    model, xpu = pool.model, pool.xpu
+    weights = weight_bytes_per_xpu(model, pool.tp, pool.precision)
+    block = kv_block_bytes(model, xpu, pool.tp, pool.kv_precision, pool.engine.block_size)
+    short = weights + reserved + _MIN_BLOCKS * block - utilization * xpu.memory_bytes
+    return InputError(
+        f"pools.{pool.name}.model",
+        model.id,
+        f"a model that fits: its {pool.precision} weights take {weights / GB:.1f} GB on each {xpu.id} at tp={pool.tp}, "
+        f"{short / GB:.1f} GB more than there is room for ({utilization:.0%} of {xpu.memory_bytes / GB:.1f} GB, "
+        f"less {reserved / GB:.1f} GB for the runtime); {_remedy(pool)}",
+    )
+
+
+def _remedy(pool: Pool) -> str:
+    """The least parallelism, and the widest number format, with which the pool's model would fit."""
+    degrees = (2**i for i in range(8) if 2**i > pool.tp and not _tp_problem(pool, 2**i))
+    tp = next((degree for degree in degrees if _blocks(pool, degree, pool.precision) >= _MIN_BLOCKS), None)
+    formats = sorted(pool.xpu.weight_formats, key=lambda name: BYTES_PER_VALUE[name], reverse=True)
+    smaller = (name for name in formats if BYTES_PER_VALUE[name] < BYTES_PER_VALUE[pool.precision])
+    precision = next((name for name in smaller if _blocks(pool, pool.tp, name) >= _MIN_BLOCKS), None)
+    fits = [f"tp={tp}"] * (tp is not None) + [f"precision={precision}"] * (precision is not None)
+    return (
+        f"{' or '.join(fits)} would fit" if fits else "neither more parallelism nor a smaller format of this xPU fits"
+    )
+
+
+def _blocks(pool: Pool, tp: int, precision: str) -> int:
+    engine = pool.engine
+    util = engine.gpu_memory_utilization
+    return kv_blocks(pool.model, pool.xpu, tp, precision, pool.kv_precision, engine.block_size, util)
+
+
+def _check_formats(pool: Pool) -> None:
+    if pool.precision not in pool.xpu.weight_formats:
+        has = " | ".join(pool.xpu.weight_formats)
+        raise InputError(f"pools.{pool.name}.precision", pool.precision, f"a format that {pool.xpu.id} has: {has}")
+    if pool.kv_precision is not None and pool.kv_precision not in BYTES_PER_VALUE:
+        accepted = f"{' | '.join(BYTES_PER_VALUE)}, or null for 16 bit"
+        raise InputError(f"pools.{pool.name}.kv_precision", pool.kv_precision, accepted)
+
+
+def _tp_problem(pool: Pool, tp: int) -> str:
+    """What `tp` would have to be, or an empty text where the model can be sharded so on this xPU."""
+    model = pool.model
+    if model.heads % tp:
+        return f"a divisor of the {model.heads} attention heads of {model.id}"
+    if model.kv_heads % tp and tp % model.kv_heads:
+        return f"a divisor or a multiple of the {model.kv_heads} KV heads of {model.id}"
+    if tp > 1 and not pool.xpu.timing.link_bytes_per_s:
+        return f"1: {pool.xpu.id} has no link to a peer in the catalogue"
+    return ""

@@ -1,0 +1,156 @@
+"""An accelerator: what its maker states, and how fast serving engines really drive it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from sim.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class TimingCoefficients:
+    """How a serving engine uses the chip: efficiencies over *peak* rates, and overheads.
+
+    Attributes:
+        compute_eff: share of peak FLOP/s that large GEMMs reach.
+        weight_eff: share of peak bandwidth at which weights stream in decode.
+        kv_eff: share of peak bandwidth at which decode attention reads the KV cache.
+        attn_eff: share of peak FLOP/s that prefill attention reaches.
+        step_overhead_s: fixed time a step [s].
+        layer_overhead_s: fixed time a layer and step [s].
+        seq_overhead_s: time a sequence and step [s].
+        link_bytes_per_s: bandwidth of one xPU towards its tensor-parallel peers [bytes/s].
+        link_latency_s: time an all-reduce takes before its bytes [s].
+        skew_decode, skew_mixed: attention skew alpha as (sequences, alpha) knots, linear between, constant outside;
+            steps without and with prefill. With M the longest of n contexts of sum S, decode attention takes as
+            long as S + alpha * (n * M - S) tokens.
+    """
+
+    compute_eff: float
+    weight_eff: float
+    kv_eff: float
+    attn_eff: float
+    step_overhead_s: float
+    layer_overhead_s: float
+    seq_overhead_s: float
+    link_bytes_per_s: float | None = None
+    link_latency_s: float = 0.0
+    skew_decode: tuple[tuple[float, float], ...] = ()
+    skew_mixed: tuple[tuple[float, float], ...] = ()
+
+    def __post_init__(self) -> None:
+        efficiencies = ("compute_eff", "weight_eff", "kv_eff", "attn_eff")
+        overheads = ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "link_latency_s")
+        check_finite("timing", self, positive=efficiencies, non_negative=overheads)
+        if self.link_bytes_per_s is not None:
+            check_finite("timing", self, positive=("link_bytes_per_s",))
+        for key in ("skew_decode", "skew_mixed"):
+            _check_knots(f"timing.{key}", getattr(self, key))
+
+
+@dataclass(frozen=True, slots=True)
+class PowerCoefficients:
+    """Power of one busy xPU, P = static_w + compute_w * MFU + memory_w * MBU, never above the TDP.
+
+    Attributes:
+        static_w: power of a busy chip that neither computes nor reads [W].
+        compute_w: further power at peak FLOP/s [W].
+        memory_w: further power at peak bandwidth [W].
+    """
+
+    static_w: float
+    compute_w: float
+    memory_w: float
+
+    def __post_init__(self) -> None:
+        check_finite("power", self, non_negative=("static_w", "compute_w", "memory_w"))
+
+
+@dataclass(frozen=True, slots=True)
+class XPU:
+    """One accelerator. What is unknown is None, never 0.
+
+    Attributes:
+        id, name: catalogue id and the maker's name.
+        peak_flops: dense peak by number format [FLOP/s]; a format that is absent is not computed in.
+        memory_bytes: device memory [bytes].
+        bandwidth_bytes_per_s: peak memory bandwidth [bytes/s].
+        tdp_w: power limit [W].
+        idle_w: power with an engine loaded and nothing to do [W].
+        timing, power: coefficients, see their classes.
+        memory_reserved_bytes: memory that runtime, activations and graphs take beside weights [bytes].
+        die_mm2, node_nm: die area [mm2] and manufacturing node [nm].
+        memory_type: such as HBM3, GDDR6, LPDDR5.
+        weight_only_formats: formats in which weights can be stored and are widened to 16 bit to be multiplied.
+        provenance: for every field that the catalogue gave, its (unit, source, kind);
+            kind is measured | published | derived | assumed.
+    """
+
+    id: str
+    name: str
+    peak_flops: Mapping[str, float]
+    memory_bytes: float
+    bandwidth_bytes_per_s: float
+    tdp_w: float
+    idle_w: float
+    timing: TimingCoefficients
+    power: PowerCoefficients
+    memory_reserved_bytes: float = 0.0
+    die_mm2: float | None = None
+    node_nm: float | None = None
+    memory_type: str | None = None
+    weight_only_formats: tuple[str, ...] = ()
+    provenance: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        where = f"xpus.{self.id}"
+        check_finite(where, self, positive=("memory_bytes", "bandwidth_bytes_per_s", "tdp_w"))
+        check_finite(where, self, non_negative=("idle_w", "memory_reserved_bytes"))
+        for name in ("die_mm2", "node_nm"):
+            if getattr(self, name) is not None:
+                check_finite(where, self, positive=(name,))
+        if not self.peak_flops:
+            raise InputError(f"{where}.peak_flops", dict(self.peak_flops), "a peak rate for at least one format")
+        for key, value in self.peak_flops.items():
+            if not (isinstance(value, (int, float)) and 0.0 < value < math.inf):
+                raise InputError(f"{where}.peak_flops.{key}", value, "a finite rate > 0 FLOP/s")
+        if not self.power.static_w < self.tdp_w:
+            raise InputError(f"{where}.power.static_w", self.power.static_w, f"less than tdp_w ({self.tdp_w:g} W)")
+
+    @property
+    def weight_formats(self) -> tuple[str, ...]:
+        """Formats in which this chip can hold and run weights."""
+        return (*self.peak_flops, *self.weight_only_formats)
+
+    def flops(self, precision: str) -> float:
+        """Peak rate at a number format [FLOP/s].
+
+        Raises:
+            InputError: the chip lacks the format; the message names the formats it has.
+        """
+        try:
+            return self.peak_flops[precision]
+        except KeyError:
+            raise InputError(f"precision on xpu {self.id}", precision, " | ".join(sorted(self.peak_flops))) from None
+
+
+def check_finite(where: str, owner: object, positive: Iterable[str] = (), non_negative: Iterable[str] = ()) -> None:
+    """Check that the named attributes of `owner` are finite numbers > 0 or >= 0.
+
+    Raises:
+        InputError: one is not; the message names it as `where.attribute`.
+    """
+    for names, above_zero in ((positive, True), (non_negative, False)):
+        for name in names:
+            value = getattr(owner, name)
+            number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+            if not number or value < 0 or (above_zero and value == 0):
+                raise InputError(f"{where}.{name}", value, f"a finite number {'> 0' if above_zero else '>= 0'}")
+
+
+def _check_knots(key: str, knots: tuple[tuple[float, float], ...]) -> None:
+    xs = [x for x, _ in knots]
+    if xs != sorted(set(xs)) or any(not 0.0 <= y <= 1.0 for _, y in knots):
+        raise InputError(key, knots, "pairs (sequences, alpha) with rising sequences and alpha in [0, 1]")

@@ -1,0 +1,250 @@
+"""What a run remembers: one flat record a request, the step clocks while they are needed, and time series.
+
+Requests are recorded as they end. Now and then the clocks are *folded*: time series and gaps take in the new rows, the
+requests that ended get their longest gap and QoE, and rows that no living sequence needs are dropped.
+"""
+
+from __future__ import annotations
+
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sim import qoe
+from sim.fleet.pool import LivePool
+from sim.request import Request
+from sim.results import STATUSES
+from sim.serving import step_clock
+from sim.serving.sequence import Sequence
+from sim.serving.step_clock import Gaps
+from sim.timeline import Series
+
+FloatArray = npt.NDArray[np.float64]
+
+#: columns of a record, in order
+FIELDS = (
+    "request_id", "arrival_s", "status", "slo_class", "pool", "replica", "prompt_tokens", "output_tokens",
+    "queued_s", "scheduled_s", "first_s", "last_s", "downlink_s", "row", "last_row", "preemptions",
+    "prefill_s", "prefill_j", "prefill_g", "decode_s", "decode_j", "decode_g", "waste_s", "waste_j", "waste_g",
+)  # fmt: skip
+COLUMN = {name: index for index, name in enumerate(FIELDS)}
+DERIVED = ("itl_max_s", "token_qoe")  #: two more, found when the clocks are folded
+
+COMPLETED, REJECTED, IN_FLIGHT = (STATUSES.index(name) for name in ("completed", "rejected", "in_flight"))
+FOLD_ROWS = 1 << 18  #: clock rows in memory at which they are folded
+FOLD_CHECK = 1 << 13  #: records between two looks at how many rows there are
+NOWHERE = (0.0, 0.0, 0.0)
+
+
+def flat_table(rows: list[tuple[Any, ...]], columns: int) -> FloatArray:
+    """Rows of `columns` numbers as an array [rows, columns]."""
+    count = len(rows) * columns
+    return np.fromiter(chain.from_iterable(rows), dtype=np.float64, count=count).reshape(len(rows), columns)
+
+
+class PoolSeries:
+    """Time series of one pool."""
+
+    def __init__(self, width_s: float, fixed: bool) -> None:
+        self.busy, self.dyn_w, self.tokens, self.kv_tokens, self.queue, self.running, self.arrivals = (
+            Series(width_s, fixed) for _ in range(7)
+        )
+
+    def all(self) -> list[Series]:
+        """Every series of the pool."""
+        return list(vars(self).values())
+
+
+class Observer:
+    """Records requests and folds clocks.
+
+    Args:
+        pools: the fleet's pools.
+        slo_classes: the workload's.
+        bin_s: width of the timeline's bins, or None to let it grow with the run [s].
+        keep_spans: keep every clock row for the spans table.
+    """
+
+    def __init__(
+        self, pools: list[LivePool], slo_classes: tuple[qoe.SLOClass, ...], bin_s: float | None, keep_spans: bool
+    ) -> None:
+        self.pools, self.slo_classes = pools, slo_classes
+        self.series = [PoolSeries(bin_s or 1.0, bin_s is not None) for _ in pools]
+        self.gaps = {(pool.index, c): Gaps() for pool in pools for c in range(len(slo_classes))}
+        self.steps = [0] * len(pools)
+        self.spans: list[FloatArray] | None = [] if keep_spans else None
+        self.closed = 0  # requests that have ended, one way or another
+        self.records: list[tuple[Any, ...]] = []
+        self._segments: dict[int, list[tuple[int, int, float]]] = {}
+        self._folded: list[FloatArray] = []
+        self._replicas = [(pool, i, engine) for pool in pools for i, engine in enumerate(pool.engines)]
+        self._first_replica = np.cumsum([0, *(len(pool.engines) for pool in pools)])
+        self._fresh = [0] * len(self._replicas)  # rows of each clock that earlier folds took in
+        self._next_check = FOLD_CHECK
+
+    def reject(self, request: Request) -> None:
+        """No pool takes this request."""
+        self.records.append(
+            (request.id, request.arrival_s, REJECTED, request.slo_class, -1, -1, request.prompt, 0,
+             *(np.nan,) * 5, 0, -1, 0, *NOWHERE * 3)
+        )  # fmt: skip
+        self.closed += 1
+
+    def complete(self, pool: LivePool, replica: int, seq: Sequence) -> None:
+        """A request has its last token."""
+        self._record(pool, replica, seq, COMPLETED, seq.target, seq.last_s)
+        self.closed += 1
+        if self.closed >= self._next_check:
+            self._next_check += FOLD_CHECK
+            if sum(len(engine.rows) for _, _, engine in self._replicas) > FOLD_ROWS:
+                self.fold()
+
+    def _record(self, pool: LivePool, replica: int, seq: Sequence, status: int, emitted: int, last_s: float) -> None:
+        request, prefill, decode, waste = seq.request, seq.prefill, seq.decode, seq.waste
+        link = pool.link
+        downlink = 0.0
+        if link is not None:
+            downlink = link.downlink_s(request)
+            link.streamed(emitted)
+        if seq.segments is not None:
+            self._segments[request.id] = seq.segments
+        self.records.append(
+            (request.id, request.arrival_s, status, request.slo_class, pool.index, replica, request.prompt, emitted,
+             seq.queued_s, seq.scheduled_s, seq.first_s, last_s, downlink, seq.row, seq.last_row, seq.preemptions,
+             prefill.real, prefill.imag, seq.prefill_g, decode.real, decode.imag, seq.decode_g,
+             waste.real, waste.imag, seq.waste_g)
+        )  # fmt: skip
+
+    def close(self, now: float) -> None:
+        """Record what is still in flight at `now` inside the engines, after they have been halted."""
+        for pool, replica, engine in self._replicas:
+            for seq in chain(engine.running, engine.waiting):
+                emitted = seq.emitted
+                if seq.decoding:
+                    engine.settle(seq)
+                    emitted += engine.j - (seq.length + 1 - seq.offset)
+                seq.row, seq.last_row = 0, -1
+                seq.segments = None
+                self._record(pool, replica, seq, IN_FLIGHT, emitted, now)
+
+    # -- folding ------------------------------------------------------------------------------------------------------
+
+    def fold(self) -> None:
+        """Take in what the clocks say since the last fold, and drop the rows that are no longer needed."""
+        tables = []
+        bases = np.zeros(len(self._replicas), dtype=np.int64)
+        total = 0
+        columns = step_clock.FIRST_CLASS + (len(self.slo_classes) if len(self.slo_classes) > 1 else 0)
+        fresh: list[list[FloatArray]] = [[] for _ in self.pools]
+        for at, (pool, replica, engine) in enumerate(self._replicas):
+            table = flat_table(engine.rows, columns)
+            bases[at] = total - engine.first_row
+            total += len(table)
+            tables.append(table)
+            new = table[self._fresh[at] :]
+            fresh[pool.index].append(new)
+            if self.spans is not None and len(new):
+                where = np.tile((float(pool.index), float(replica)), (len(new), 1))
+                self.spans.append(np.hstack((where, new[:, : step_clock.FIRST_CLASS])))
+            self._drop_rows(at)
+            for slo_class, gap in engine.preemption_gaps:
+                self.gaps[pool.index, slo_class].add_values(np.array([gap]))
+            engine.preemption_gaps.clear()
+        for pool in self.pools:
+            self._take_rows(pool.index, np.concatenate(fresh[pool.index]))
+        self._take_records(np.concatenate(tables), bases)
+
+    def _drop_rows(self, at: int) -> None:
+        """Drop the rows before the first that a living sequence of replica `at` still needs."""
+        engine = self._replicas[at][2]
+        first = engine.first_row + len(engine.rows)
+        for seq in chain(engine.running, engine.waiting):
+            if seq.segments:
+                first = min(first, seq.segments[0][0])
+            if seq.decoding:
+                first = min(first, seq.row)
+        del engine.rows[: first - engine.first_row]
+        engine.first_row = first
+        self._fresh[at] = len(engine.rows)
+
+    def _take_rows(self, pool: int, rows: FloatArray) -> None:
+        """Let the new rows of a pool enter its series and gaps."""
+        start, seconds = rows[:, step_clock.START], step_clock.durations(rows)
+        end = start + seconds
+        steps, decoding = rows[:, step_clock.STEPS], rows[:, step_clock.DECODING]
+        series = self.series[pool]
+        series.busy.add_levels(start, end, 1.0)
+        series.dyn_w.add_levels(start, end, rows[:, step_clock.DYN] / seconds)
+        series.tokens.add_levels(start, end, steps * decoding / seconds)
+        mean_context = rows[:, step_clock.CONTEXT] + decoding * (steps - 1.0) * 0.5
+        held = rows[:, step_clock.HELD] + rows[:, step_clock.PREFILL] * (steps - 1.0) * 0.5
+        series.kv_tokens.add_levels(start, end, mean_context + held)
+        self.steps[pool] += int(steps.sum())
+        classes = len(self.slo_classes)
+        for c in range(classes):
+            self.gaps[pool, c].add_rows(rows, decoding if classes == 1 else rows[:, step_clock.FIRST_CLASS + c])
+
+    def _take_records(self, rows: FloatArray, bases: npt.NDArray[np.int64]) -> None:
+        """Add longest gap and QoE to the records since the last fold, and let them enter the series."""
+        if not self.records:
+            return
+        table = flat_table(self.records, len(FIELDS))
+        self.records.clear()
+        pool, replica = table[:, COLUMN["pool"]].astype(np.int64), table[:, COLUMN["replica"]].astype(np.int64)
+        served = pool >= 0
+        base = np.where(served, bases[self._first_replica[pool] + replica], 0)
+        first = table[:, COLUMN["row"]].astype(np.int64) + base
+        last = table[:, COLUMN["last_row"]].astype(np.int64) + base
+        ran = (table[:, COLUMN["last_row"]] >= table[:, COLUMN["row"]]) & served
+        longest = step_clock.longest_gaps(rows, np.where(ran, first, 0), np.where(ran, last, -1))
+        down = table[:, COLUMN["downlink_s"]]
+        sent = table[:, COLUMN["arrival_s"]] - down  # so that differences to it are client-side times
+        ttft, e2e = table[:, COLUMN["first_s"]] - sent, table[:, COLUMN["last_s"]] - sent
+        slo = table[:, COLUMN["slo_class"]].astype(np.int64)
+        expected = np.array([each.expected_ttft_s for each in self.slo_classes])[slo]
+        speed = np.array([each.digest_tokens_per_s for each in self.slo_classes])[slo]
+        score = qoe.token_qoe_v1(ttft, e2e, table[:, COLUMN["output_tokens"]], expected, speed)
+        done = table[:, COLUMN["status"]] == COMPLETED
+        preempted = table[:, COLUMN["preemptions"]] > 0
+        for i in np.flatnonzero(done & (preempted | (longest > 1.0 / speed))):
+            times, longest[i] = self._timeline(rows, table[i], int(first[i]), int(last[i]), int(base[i]), longest[i])
+            if longest[i] > 1.0 / speed[i]:
+                score[i] = qoe.token_qoe_v1_walk(times - sent[i], expected[i], speed[i])
+        score[~done] = 0.0
+        self._take_occupancy(table, pool)
+        self._folded.append(np.column_stack((table, longest, score)))
+
+    def _timeline(
+        self, rows: FloatArray, record: FloatArray, first: int, last: int, base: int, longest: float
+    ) -> tuple[FloatArray, float]:
+        """Every token's time of one request, and the longest gap between two, preemptions included [s]."""
+        times = [np.array([record[COLUMN["first_s"]]])]
+        for start, end, gap in self._segments.pop(int(record[COLUMN["request_id"]]), ()):
+            times.append(step_clock.token_times(rows, start + base, end + base))
+            times.append(np.array([next(t[-1] for t in reversed(times) if len(t)) + gap]))
+        times.append(step_clock.token_times(rows, first, last))
+        joined = np.concatenate(times)
+        return joined, float(np.diff(joined).max()) if len(joined) > 1 else longest
+
+    def _take_occupancy(self, table: FloatArray, pools: npt.NDArray[np.int64]) -> None:
+        for pool, series in enumerate(self.series):
+            mine = table[pools == pool]
+            queued, scheduled, first, last = (
+                mine[:, COLUMN[name]] for name in ("queued_s", "scheduled_s", "first_s", "last_s")
+            )
+            started = scheduled >= 0.0
+            series.arrivals.add_points(mine[:, COLUMN["arrival_s"]])
+            series.queue.add_levels(queued, np.where(started, scheduled, last), 1.0)
+            series.running.add_levels(scheduled[started], last[started], 1.0)
+            emitted = first >= 0.0
+            # one token ends each prefill; after a preemption the next is counted where the first was
+            series.tokens.add_points(first[emitted], 1.0 + mine[emitted, COLUMN["preemptions"]])
+
+    def table(self) -> dict[str, FloatArray]:
+        """All records as columns, in order of arrival."""
+        width = len(FIELDS) + len(DERIVED)
+        table = np.concatenate(self._folded) if self._folded else np.empty((0, width))
+        table = table[np.argsort(table[:, 0], kind="stable")]
+        return {name: table[:, i] for i, name in enumerate((*FIELDS, *DERIVED))}

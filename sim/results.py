@@ -1,0 +1,185 @@
+"""The tables a run returns: their columns, units and meaning, and `Result` that holds them.
+
+Times are client-side and in seconds since the start of the run. Energy is at the facility (after PUE) unless a name
+says `it_`. NaN means "does not apply" or "unknown", never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.qoe import SLOClass
+
+Columns = dict[str, npt.NDArray[Any]]
+
+STATUSES = ("completed", "rejected", "timed_out", "failed", "cancelled", "in_flight")
+
+#: requests: one row a request, in order of arrival. name -> (dtype, unit, meaning)
+REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
+    "request_id": ("int64", "", "running number in order of arrival"),
+    "arrival_s": ("float64", "s", "when the client sent it"),
+    "status": ("int8", "code", "index into STATUSES"),
+    "slo_class": ("int16", "code", "index into Result.slo_classes"),
+    "pool": ("int16", "code", "index into Result.pools; -1 if none"),
+    "replica": ("int32", "", "replica in its pool; -1 if none"),
+    "counted": ("bool", "", "arrived within [warmup_s, horizon_s): enters the user-facing metrics"),
+    "prompt_tokens": ("int64", "tokens", "prompt length"),
+    "output_tokens": ("int64", "tokens", "output tokens delivered"),
+    "ttft_s": ("float64", "s", "time to first token"),
+    "tpot_s": ("float64", "s", "time per output token after the first; NaN with one output token"),
+    "e2e_s": ("float64", "s", "time to last token"),
+    "uplink_s": ("float64", "s", "client to pool"),
+    "queue_s": ("float64", "s", "in the replica's queue until first scheduled"),
+    "prefill_s": ("float64", "s", "first scheduled until first token"),
+    "decode_s": ("float64", "s", "first token until last token"),
+    "downlink_s": ("float64", "s", "pool to client"),
+    "itl_max_s": ("float64", "s", "longest gap between two tokens; NaN with one output token"),
+    "preemptions": ("int32", "", "times it lost its KV cache and was recomputed"),
+    "token_qoe": ("float64", "", "token-timeline QoE in [0, 1] (Andes v1); 0 if not completed"),
+    "slo_met": ("bool", "", "completed within every bound of its class"),
+    "xpu_s": ("float64", "xPU s", "its share of active xPU time"),
+    "energy_j": ("float64", "J", "its share of active energy at the facility: xPU + host, after PUE, without waste"),
+    "energy_prefill_j": ("float64", "J", "the part of energy_j spent in (its last) prefill"),
+    "energy_wasted_j": ("float64", "J", "prefill lost to preemption, or all of it where it did not complete"),
+    "energy_network_j": ("float64", "J", "network energy where known, else 0 and the run is marked incomplete"),
+    "energy_provisioned_j": ("float64", "J", "energy_j plus its part of idle energy by active xPU seconds"),
+    "carbon_operational_g": ("float64", "g CO2e", "operational carbon of energy_j and energy_wasted_j"),
+    "carbon_operational_provisioned_g": ("float64", "g CO2e", "the same with its part of idle and boot"),
+    "carbon_embodied_g": ("float64", "g CO2e", "embodied carbon by active xPU time; NaN where unknown"),
+    "carbon_embodied_provisioned_g": ("float64", "g CO2e", "embodied carbon with its part of idle time"),
+    "cost_usd": ("float64", "USD", "cost by active xPU time and energy; NaN where unknown"),
+    "cost_provisioned_usd": ("float64", "USD", "cost with its part of idle time"),
+}
+
+#: timeline: one row a pool and time bin
+TIMELINE_COLUMNS: dict[str, tuple[str, str, str]] = {
+    "pool": ("int16", "code", "index into Result.pools"),
+    "t_s": ("float64", "s", "start of the bin"),
+    "bin_s": ("float64", "s", "length of the bin (the last may be shorter)"),
+    "power_w": ("float64", "W", "mean facility power"),
+    "energy_j": ("float64", "J", "facility energy in the bin"),
+    "intensity_g_per_kwh": ("float64", "g/kWh", "mean carbon intensity of the site"),
+    "carbon_g": ("float64", "g CO2e", "operational carbon in the bin"),
+    "queue": ("float64", "requests", "mean number waiting"),
+    "running": ("float64", "requests", "mean number in a batch"),
+    "kv_use": ("float64", "", "mean share of KV cache in use"),
+    "replicas": ("float64", "", "replicas provisioned"),
+    "arrivals": ("int64", "requests", "requests that arrived at clients and were sent to this pool"),
+    "output_tokens": ("float64", "tokens", "tokens produced"),
+}
+
+#: spans: one row a span of equal steps of one replica (optional)
+SPAN_COLUMNS: dict[str, tuple[str, str, str]] = {
+    "pool": ("int16", "code", "index into Result.pools"),
+    "replica": ("int32", "", "replica in its pool"),
+    "t0_s": ("float64", "s", "start of the first step"),
+    "steps": ("int64", "steps", "steps k in the span"),
+    "a_s": ("float64", "s", "duration of the first step"),
+    "b_s": ("float64", "s", "growth of the duration a step"),
+    "decoding": ("int64", "sequences", "sequences that emit a token every step"),
+    "prefill_tokens": ("int64", "tokens", "prompt tokens a step"),
+    "context_tokens": ("int64", "tokens", "sum of decode contexts in the first step"),
+    "dyn_j": ("float64", "J", "dynamic xPU energy of the whole span, IT side"),
+}
+
+
+@dataclass(slots=True)
+class PoolTotals:
+    """What one pool drew, emitted and cost over the whole run. `parts` are exhaustive: they sum to the totals.
+
+    Attributes:
+        name, site, site_kind, model, xpu: identity.
+        replicas, xpus: provisioned replicas, and xPUs in all.
+        kv_blocks: usable KV blocks a replica; block_size in tokens.
+        provisioned_s: xPU seconds provisioned; busy_s, idle_s, boot_s: replica seconds by state.
+        it_energy_j: IT energy by part: active (completed work), wasted, idle, boot (xPU and host, before PUE).
+        network_energy_j: energy of its client link.
+        facility_energy_j: the same parts after PUE.
+        carbon_operational_g, carbon_embodied_g, cost_usd: by the same parts (active, wasted, idle, boot, network).
+        embodied_kg: low, central, high over the run, or None where unknown.
+        bytes_up, bytes_down: client traffic [bytes].
+        intensity_mean: mean carbon intensity over the run [g/kWh]; intensity_basis, intensity_source name it.
+        incomplete: what is unknown and thus missing in the totals, in words.
+        steps: engine steps; output_tokens: tokens emitted; preemptions.
+    """
+
+    name: str
+    site: str
+    site_kind: str
+    model: str
+    xpu: str
+    replicas: int
+    xpus: int
+    kv_blocks: int
+    block_size: int
+    pue: float
+    provisioned_s: float = 0.0
+    busy_s: float = 0.0
+    idle_s: float = 0.0
+    boot_s: float = 0.0
+    it_energy_j: dict[str, float] = field(default_factory=dict)
+    facility_energy_j: dict[str, float] = field(default_factory=dict)
+    carbon_operational_g: dict[str, float] = field(default_factory=dict)
+    carbon_embodied_g: dict[str, float] | None = None
+    carbon_embodied_range_g: tuple[float, float, float] | None = None
+    cost_usd: dict[str, float] | None = None
+    bytes_up: float = 0.0
+    bytes_down: float = 0.0
+    intensity_mean: float = 0.0
+    intensity_basis: str = ""
+    intensity_source: str = ""
+    embodied_boundary: str = ""
+    cost_basis: str = ""
+    incomplete: tuple[str, ...] = ()
+    steps: int = 0
+    output_tokens: int = 0
+    preemptions: int = 0
+
+
+@dataclass(slots=True)
+class GapSample:
+    """Inter-token gaps of one (pool, SLO class) as (value [s], how many) pairs, sorted by value.
+
+    Exact while a run has up to about a million spans; beyond that values are folded into bins 0.01 % wide.
+    """
+
+    value_s: npt.NDArray[np.float64]
+    count: npt.NDArray[np.int64]
+
+
+@dataclass(slots=True)
+class Result:
+    """All that one run returns.
+
+    Attributes:
+        requests, timeline: columns as in REQUEST_COLUMNS and TIMELINE_COLUMNS; spans: SPAN_COLUMNS or None.
+        pools: totals by pool; the codes in the `pool` columns index this list.
+        slo_classes: the codes in `slo_class` index this tuple.
+        gaps: inter-token gaps by (pool index, SLO class index), of counted requests' pools (all requests).
+        end_s: end of accounting: when the last request drained, or the horizon, whichever is later [s].
+        warmup_s, horizon_s: which arrivals count; horizon_s is infinite where the workload ends by itself.
+        observed_s: length of the window in which counted requests arrived [s]; the denominator of goodput.
+        seed: root seed.
+        wall_s: wall-clock time of the loop [s]; loop_requests_per_s = requests / wall_s.
+    """
+
+    requests: Columns
+    timeline: Columns
+    spans: Columns | None
+    pools: list[PoolTotals]
+    slo_classes: tuple[SLOClass, ...]
+    gaps: dict[tuple[int, int], GapSample]
+    end_s: float
+    warmup_s: float
+    horizon_s: float
+    observed_s: float
+    seed: int
+    wall_s: float = 0.0
+    setup: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.requests["request_id"])

@@ -1,0 +1,24 @@
+"""Routers: each sends a request to one pool of the fleet. `base.py` has the protocol, docs/policies.md a table."""
+
+from sim.routing.base import FleetView, PoolView, Router
+from sim.routing.hybrid import LengthThreshold, Spillover
+from sim.routing.latency import MinPredictedLatency
+from sim.routing.load import LeastOutstanding, LeastTokens, PowerOfTwo
+from sim.routing.static import CloudOnly, DeviceOnly, EdgeOnly, Random, RoundRobin
+
+__all__ = [
+    "CloudOnly",
+    "DeviceOnly",
+    "EdgeOnly",
+    "FleetView",
+    "LeastOutstanding",
+    "LeastTokens",
+    "LengthThreshold",
+    "MinPredictedLatency",
+    "PoolView",
+    "PowerOfTwo",
+    "Random",
+    "RoundRobin",
+    "Router",
+    "Spillover",
+]

@@ -1,0 +1,182 @@
+"""The sequences that decode together, kept as sums: no step and no join or leave ever loops over them.
+
+With the batch fixed every context grows by one token a step. So a sequence is an *offset* (its context is offset + j at
+step counter j), its end is a counter value in a heap, its memory a residue, and its share of what the batch used is the
+difference of three running totals. Per step, with E what the step took, kappa the part of it per context token read and
+S the sum of contexts,
+
+    equal      += (E - kappa * S) / tokens     equal parts: all but attention, and the skew of attention
+    by_context += kappa                        attention, by context tokens read
+    by_moment  += kappa * j
+
+and a sequence's share is d(equal) + offset * d(by_context) + d(by_moment). Windowed layers read a bounded context and
+go by equal parts. Time and dynamic energy obey the same formulas, so they ride together as one complex number,
+seconds + 1j * joules: half the work on the hottest path.
+"""
+
+from __future__ import annotations
+
+from heapq import heapify, heappop, heappush
+from typing import Any
+
+from sim.serving.sequence import NO_MARKS, Sequence
+
+REBASE_STEPS = 1 << 18  #: steps after which share totals start anew, so that differences keep their digits
+
+Row = tuple[Any, ...]
+
+
+class DecodeSet:
+    """State of a batch of decoding sequences, and the share ledger of its replica.
+
+    Attributes:
+        n: sequences in the set.
+        context: sum of the contexts that the next step reads [tokens].
+        j: counter of the next step.
+        by_class: n by SLO class.
+        running: admitted sequences in order of admission, prompts in prefill included.
+        rows: the step clock: one row a span, see `sim.serving.step_clock`; first_row: rows already folded away.
+        preemption_gaps: (SLO class, gap [s]) between two tokens across a preemption.
+        active_w: power of a busy replica beside dynamic energy, host included [W].
+        now_intensity: carbon intensity of the present span [g/kWh]; varying: False if it never changes.
+    """
+
+    __slots__ = (
+        "_below",
+        "_by_context",
+        "_by_moment",
+        "_contexts",
+        "_equal",
+        "_finishes",
+        "_residues",
+        "_skewed",
+        "_window",
+        "_window_context",
+        "_windows",
+        "active_w",
+        "base",
+        "block_size",
+        "by_class",
+        "context",
+        "first_row",
+        "j",
+        "n",
+        "now_intensity",
+        "preemption_gaps",
+        "rows",
+        "running",
+        "varying",
+    )
+
+    def __init__(self, block_size: int, window: int, skewed: bool, classes: int, active_w: float) -> None:
+        self.block_size = block_size
+        self.active_w = active_w
+        self.now_intensity = 0.0
+        self.varying = False
+        self.running: dict[Sequence, None] = {}
+        self.by_class = [0] * classes
+        self.n = self.context = self.j = self.base = 0
+        self._residues = [0] * block_size
+        self._finishes: list[tuple[int, int, Sequence]] = []  # heap: counter at which a sequence has ended
+        self._skewed = skewed
+        self._contexts: list[tuple[int, int, Sequence]] = []  # heap with stale entries: longest context on top
+        self._window = window
+        self._windows: list[tuple[int, int, Sequence]] = []  # heap with stale entries: counter that fills the window
+        self._below = self._window_context = 0  # contexts below the window; sum of min(context, window)
+        self._equal = self._by_context = self._by_moment = 0j
+        self.rows: list[Row] = []
+        self.first_row = 0
+        self.preemption_gaps: list[tuple[int, float]] = []
+
+    def join(self, seq: Sequence) -> None:
+        """Let a sequence decode from the next step on; `seq.emitted` counts its tokens so far."""
+        j = self.j
+        context = seq.length + 1
+        offset = seq.offset = context - j
+        request = seq.request
+        seq.decoding = True
+        seq.row = self.first_row + len(self.rows)
+        seq.marks = (self._equal, self._by_context, self._by_moment)
+        self.n += 1
+        self.context += context
+        self.by_class[request.slo_class] += 1
+        self._residues[offset % self.block_size] += 1
+        heappush(self._finishes, (j + seq.target - seq.emitted, request.id, seq))
+        if self._skewed:
+            heappush(self._contexts, (-offset, request.id, seq))
+        if self._window:
+            self._window_context += min(context, self._window)
+            if context < self._window:
+                self._below += 1
+                heappush(self._windows, (self._window - offset, request.id, seq))
+
+    def leave(self, seq: Sequence) -> None:
+        """Take a sequence out of the sums and settle its shares. The caller keeps the heap of finishes."""
+        context = seq.offset + self.j
+        self.settle(seq)
+        seq.decoding = False
+        seq.last_row = self.first_row + len(self.rows) - 1
+        self.n -= 1
+        self.context -= context
+        self.by_class[seq.request.slo_class] -= 1
+        self._residues[seq.offset % self.block_size] -= 1
+        if self._window:
+            self._window_context -= min(context, self._window)
+            if context < self._window:
+                self._below -= 1
+
+    def withdraw(self, seq: Sequence) -> None:
+        """`leave` before the end: also drops it from the heap of finishes."""
+        seq.emitted += self.j - (seq.length + 1 - seq.offset)
+        self.leave(seq)
+        self._finishes = [entry for entry in self._finishes if entry[2] is not seq]
+        heapify(self._finishes)
+
+    def settle(self, seq: Sequence) -> None:
+        """Add to a sequence what it used since its marks, and move the marks to now."""
+        equal, by_context, by_moment = seq.marks
+        offset = seq.offset + self.base
+        share = (self._equal - equal) + offset * (self._by_context - by_context) + (self._by_moment - by_moment)
+        seq.decode += share
+        if self.varying:
+            seq.decode_g += (self.active_w * share.real + share.imag) * self.now_intensity
+        seq.marks = (self._equal, self._by_context, self._by_moment)
+
+    def settle_all(self) -> None:
+        """Settle every decoding sequence: before the intensity changes, or before the totals start anew."""
+        for seq in self.running:
+            if seq.decoding:
+                self.settle(seq)
+
+    def rebase(self) -> None:
+        """Start the share totals anew at the present counter."""
+        self.settle_all()
+        self._equal = self._by_context = self._by_moment = 0j
+        self.base = self.j
+        for seq in self.running:
+            seq.marks = NO_MARKS
+
+    def longest(self) -> int:
+        """Largest offset in the set; needs at least one sequence."""
+        heap = self._contexts
+        while True:
+            offset, _, seq = heap[0]
+            if seq.decoding and seq.offset == -offset:
+                return -offset
+            heappop(heap)
+
+    def next_full_window(self) -> int | None:
+        """Counter of the first step whose context fills some sequence's window; None if there is none."""
+        heap = self._windows
+        while heap:
+            counter, _, seq = heap[0]
+            if seq.decoding and seq.offset == self._window - counter:
+                return counter
+            heappop(heap)
+        return None
+
+    def close_windows(self) -> None:
+        """Move sequences whose context has reached the window out of the growing ones."""
+        while (counter := self.next_full_window()) is not None and counter <= self.j:
+            heappop(self._windows)
+            self._below -= 1

@@ -1,0 +1,114 @@
+"""Reading the step clock: token times, gaps and stalls are slices of it, so memory grows with spans, not with tokens.
+
+A replica's clock has one row a span: (start, steps k, first duration a, growth b, sequences decoding n, prompt tokens a
+step, decode contexts, prompt tokens held, dynamic energy[, n by SLO class ...]). Step i of a row takes a + b*i and
+emits one token for each of its n sequences. A sequence decodes in whole rows, from its first to its last.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.results import GapSample
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+START, STEPS, A, B, DECODING, PREFILL, CONTEXT, HELD, DYN, FIRST_CLASS = range(10)
+
+EXACT_STEPS = 1 << 22  #: distinct gaps kept one by one; a run with more folds them into bins
+BIN = 5e-4  #: relative width of such a bin: a percentile is off by at most half of it
+
+
+def durations(rows: FloatArray) -> FloatArray:
+    """Duration of each row [s]."""
+    k = rows[:, STEPS]
+    spans: FloatArray = k * rows[:, A] + rows[:, B] * (k * (k - 1.0) * 0.5)
+    return spans
+
+
+def longest_gaps(rows: FloatArray, first: IntArray, last: IntArray) -> FloatArray:
+    """Longest step of the rows first..last, for each pair; NaN where last < first. [s]"""
+    longest = np.full(len(first), np.nan)
+    some = last >= first
+    if some.any():
+        ends = np.maximum(rows[:, A], rows[:, A] + rows[:, B] * (rows[:, STEPS] - 1.0))
+        ends = np.append(ends, 0.0)  # so that one past the last row is an index too
+        bounds = np.column_stack((first[some], last[some] + 1)).ravel()
+        longest[some] = np.maximum.reduceat(ends, bounds)[0::2]
+    return longest
+
+
+def token_times(rows: FloatArray, first: int, last: int) -> FloatArray:
+    """When the steps of the rows first..last end: one token each [s]."""
+    part = rows[first : last + 1]
+    steps = part[:, STEPS].astype(np.int64)
+    i = np.arange(1, steps.sum() + 1) - np.repeat(np.cumsum(steps) - steps, steps)
+    t, a, b = (np.repeat(part[:, column], steps) for column in (START, A, B))
+    times: FloatArray = t + i * a + b * (i * (i - 1) * 0.5)
+    return times
+
+
+class Gaps:
+    """Inter-token gaps of one (pool, SLO class): every gap as it is, or binned by 0.05 % once there are too many."""
+
+    def __init__(self) -> None:
+        self._values: list[FloatArray] = []
+        self._counts: list[IntArray] = []
+        self._size = 0
+        self._binned = False
+
+    def add_rows(self, rows: FloatArray, weight: FloatArray) -> None:
+        """Add the steps of rows, each as often as `weight` sequences decoded in it."""
+        some = weight > 0.0
+        rows, counts = rows[some], weight[some].astype(np.int64)
+        if len(rows) == 0:
+            return
+        steps = rows[:, STEPS].astype(np.int64)
+        if not self._binned and self._size + steps.sum() > EXACT_STEPS:
+            self._binned = True
+        pieces = steps
+        if self._binned:  # as many equal pieces as the row has bins, each at its mean
+            spread = rows[:, B] * (rows[:, STEPS] - 1.0) / (BIN * rows[:, A])
+            pieces = np.clip(np.ceil(spread).astype(np.int64), 1, steps)
+        at = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+        row = np.repeat(np.arange(len(rows)), pieces)
+        low = at * steps[row] // pieces[row]
+        high = (at + 1) * steps[row] // pieces[row]
+        values = rows[row, A] + rows[row, B] * (low + high - 1) * 0.5
+        self._append(values, (high - low) * counts[row])
+
+    def add_values(self, values: FloatArray) -> None:
+        """Add single gaps [s]."""
+        self._append(values, np.ones(len(values), dtype=np.int64))
+
+    def sample(self) -> GapSample:
+        """All gaps so far, sorted by value."""
+        self._fold()
+        if not self._values:
+            return GapSample(np.empty(0), np.empty(0, dtype=np.int64))
+        return GapSample(self._values[0], self._counts[0])
+
+    def _append(self, values: FloatArray, counts: IntArray) -> None:
+        self._values.append(values)
+        self._counts.append(counts)
+        self._size += len(values)
+        if self._size > 2 * EXACT_STEPS:
+            self._fold()
+
+    def _fold(self) -> None:
+        if not self._values:
+            return
+        values, counts = np.concatenate(self._values), np.concatenate(self._counts)
+        if self._binned:
+            key = np.rint(np.log(np.maximum(values, 1e-12)) / BIN).astype(np.int64)
+            base = int(key.min())
+            total = np.bincount(key - base, counts)
+            weighted = np.bincount(key - base, counts * values)
+            some = np.flatnonzero(total)
+            values, counts = weighted[some] / total[some], np.rint(total[some]).astype(np.int64)
+        else:
+            order = np.argsort(values)
+            values, counts = values[order], counts[order]
+        self._values, self._counts, self._size = [values], [counts], len(values)

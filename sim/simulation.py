@@ -1,0 +1,269 @@
+"""`run`: the main loop. A workload's requests meet a fleet under a router; tables come back.
+
+Each request is one arrival event; the router names a pool, the pool's link carries it there, a replica's engine serves
+it (see `sim.serving.engine`), and the observer keeps one record. Nothing here knows files or configuration.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from simpy import Environment
+from simpy.core import EmptySchedule, StopSimulation
+from simpy.events import NORMAL, URGENT
+
+from sim.accounting.ledger import close_totals, request_columns
+from sim.errors import InputError
+from sim.fleet.network import LiveLink
+from sim.fleet.pool import LivePool, balancer_of
+from sim.fleet.spec import CLIENT, Fleet
+from sim.observer import Observer
+from sim.request import Request
+from sim.results import Result
+from sim.rng import Streams
+from sim.routing.base import Router
+from sim.serving.engine import Timer
+from sim.tables import request_table, span_table, timeline_table
+from sim.workload.base import Workload
+
+EVENTS_BETWEEN_LOOKS = 2000  #: events between two looks at the wall clock
+PROGRESS_S = 0.1  #: wall-clock time between two reports [s]
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        sim_time_s: simulated time [s]; end_s: where the horizon is, or None.
+        arrived, done: requests so far; expected: about how many will come, or None.
+    """
+
+    sim_time_s: float
+    end_s: float | None
+    arrived: int
+    done: int
+    expected: float | None
+
+
+def run(
+    fleet: Fleet,
+    workload: Workload,
+    router: Router,
+    *,
+    seed: int = 0,
+    warmup_s: float = 0.0,
+    horizon_s: float | None = None,
+    drain: bool = True,
+    oversize: str = "error",
+    timeline_bin_s: float | None = None,
+    keep_spans: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Result:
+    """Simulate one workload on one fleet.
+
+    Args:
+        fleet, workload, router: what runs.
+        seed: root of every random stream.
+        warmup_s: requests that arrive earlier do not count in what users experience [s].
+        horizon_s: requests that would arrive at or after it do not come; None runs the workload to its end [s].
+        drain: True serves what has arrived to its end; False stops at the horizon and leaves the rest in flight.
+        oversize: what to do with a request that no pool can hold: ``error`` or ``reject``.
+        timeline_bin_s: width of the timeline's bins; None keeps at most 1,000 [s].
+        keep_spans: also return the spans of the step clocks.
+        progress: called some times a second with how far the run is.
+
+    Raises:
+        InputError: a value cannot be used; the message names it.
+    """
+    _check(warmup_s, horizon_s, drain, oversize, timeline_bin_s, seed)
+    started = time.perf_counter()
+    state = _Run(fleet, workload, router, seed, horizon_s, oversize, timeline_bin_s, keep_spans)
+    step, observer = state.env.step, state.observer
+    if not drain:
+        state.stop_at_horizon()
+    state.next_arrival()
+    next_report = 0.0
+    try:
+        while True:
+            for _ in range(EVENTS_BETWEEN_LOOKS):
+                step()
+            if progress is not None and time.perf_counter() >= next_report:
+                next_report = time.perf_counter() + PROGRESS_S
+                progress(Progress(state.now, horizon_s, state.arrived, observer.closed, workload.expected_requests()))
+    except (EmptySchedule, StopSimulation):
+        pass  # everything has been served, or the horizon is reached
+    return state.result(warmup_s, drain, started)
+
+
+def _check(
+    warmup_s: float, horizon_s: float | None, drain: bool, oversize: str, bin_s: float | None, seed: int
+) -> None:
+    if not (warmup_s >= 0.0 and math.isfinite(warmup_s)):
+        raise InputError("warmup_s", warmup_s, "a time >= 0 s")
+    if horizon_s is not None and not (horizon_s > warmup_s and math.isfinite(horizon_s)):
+        raise InputError("horizon_s", horizon_s, f"a time after warmup_s ({warmup_s} s), or null")
+    if not drain and horizon_s is None:
+        raise InputError("drain", drain, "true, or a horizon_s at which to stop")
+    if oversize not in ("error", "reject"):
+        raise InputError("oversize", oversize, "error | reject")
+    if bin_s is not None and not (bin_s > 0.0 and math.isfinite(bin_s)):
+        raise InputError("timeline_bin_s", bin_s, "a time > 0 s, or null")
+    if seed < 0:
+        raise InputError("seed", seed, "a whole number >= 0")
+
+
+class _Run:
+    """The live objects of one run, and the callbacks that move a request along."""
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        workload: Workload,
+        router: Router,
+        seed: int,
+        horizon_s: float | None,
+        oversize: str,
+        bin_s: float | None,
+        keep_spans: bool,
+    ) -> None:
+        self.env = Environment()
+        self.seed, self.oversize = seed, oversize
+        self.horizon_s = math.inf if horizon_s is None else horizon_s
+        streams = Streams(seed)
+        self.rng = random.Random(int(streams.get("routing").integers(1 << 62)))
+        classes = workload.slo_classes
+        self.pools = list(_live_pools(self, fleet, router, len(classes), streams))
+        self.observer = Observer(self.pools, classes, bin_s, keep_spans)
+        self.complete = self.observer.complete
+        self.router = router
+        bind = getattr(router, "bind", None)
+        if bind is not None:
+            bind(self)
+        self._choose = router.choose
+        self._requests = _requests(workload, streams, self.horizon_s)
+        self._timer = Timer(self.env, self._arrive)
+        self._coming: Request | None = None
+        self._schedule = self.env.schedule
+        self.arrived = 0
+
+    @property
+    def now(self) -> float:
+        """Simulated time [s]."""
+        return float(self.env.now)
+
+    def stop_at_horizon(self) -> None:
+        """Let the loop end when simulated time reaches the horizon, before anything else happens then."""
+
+        def stop(event: Timer) -> None:
+            raise StopSimulation(event)
+
+        self.env.schedule(Timer(self.env, stop), URGENT, self.horizon_s)
+
+    def next_arrival(self) -> None:
+        """Schedule the arrival of the next request, if there is one."""
+        request = self._coming = next(self._requests, None)
+        if request is not None:
+            delay = request.arrival_s - self.env.now
+            self._schedule(self._timer, NORMAL, delay if delay > 0.0 else 0.0)
+
+    def _arrive(self, event: Timer) -> None:
+        event.callbacks = event.wake
+        request = self._coming
+        assert request is not None
+        self.arrived += 1
+        pool: Any = self._choose(request, self)
+        if pool is None or request.prompt + request.output > pool.max_tokens:
+            self._refuse(request)
+        else:
+            pool.send(request)
+        self.next_arrival()
+
+    def _refuse(self, request: Request) -> None:
+        """A request that was rejected, or that the chosen pool cannot hold."""
+        total = request.prompt + request.output
+        most = max(self.pools, key=lambda pool: pool.max_tokens)
+        if total > most.max_tokens and self.oversize == "error":
+            raise InputError(
+                f"request {request.id} prompt + output tokens",
+                total,
+                f"at most {most.max_tokens} (pool {most.name}: KV cache and max_model_len); "
+                "oversize=reject turns such requests away and counts them",
+            )
+        self.observer.reject(request)
+
+    def result(self, warmup_s: float, drain: bool, started: float) -> Result:
+        """Close the books and build the tables."""
+        observer = self.observer
+        end_s = self.horizon_s
+        if drain:
+            last = max(engine.end_s for pool in self.pools for engine in pool.engines)
+            end_s = max(last, self.horizon_s if math.isfinite(self.horizon_s) else 0.0)
+        for pool in self.pools:
+            for engine in pool.engines:
+                engine.halt(end_s)
+        observer.close(end_s)
+        observer.fold()
+        records = observer.table()
+        requests = request_table(records, observer.slo_classes, warmup_s, self.horizon_s)
+        requests |= request_columns(records, self.pools, end_s)
+        totals = [close_totals(pool, requests, observer.steps[pool.index], end_s) for pool in self.pools]
+        observed = (self.horizon_s if math.isfinite(self.horizon_s) else end_s) - warmup_s
+        return Result(
+            requests=requests,
+            timeline=timeline_table(observer, self.pools, end_s),
+            spans=span_table(observer),
+            pools=totals,
+            slo_classes=observer.slo_classes,
+            gaps={key: gaps.sample() for key, gaps in observer.gaps.items()},
+            end_s=end_s,
+            warmup_s=warmup_s,
+            horizon_s=self.horizon_s,
+            observed_s=max(observed, 0.0),
+            seed=self.seed,
+            wall_s=time.perf_counter() - started,
+        )
+
+
+def _live_pools(state: _Run, fleet: Fleet, router: Router, classes: int, streams: Streams) -> Iterator[LivePool]:
+    links = {
+        link.target: LiveLink(state.env, link, streams.get(f"link {link.name}"))
+        for link in fleet.links
+        if link.source == CLIENT
+    }
+    index = 0
+    for site in fleet.sites:
+        for pool in site.pools:
+            yield LivePool(
+                state.env,
+                index,
+                pool,
+                site,
+                links.get(site.name),
+                random.Random(int(streams.get(f"balancer {pool.name}").integers(1 << 62))),
+                balancer_of(pool, router),
+                classes,
+                lambda pool, replica, seq: state.complete(pool, replica, seq),
+            )
+            index += 1
+
+
+def _requests(workload: Workload, streams: Streams, horizon_s: float) -> Iterator[Request]:
+    """Requests one by one, in order of arrival, those before the horizon."""
+    number = 0
+    for batch in workload.batches(streams):
+        for arrival, prompt, output, slo_class in zip(
+            batch.arrival_s.tolist(),
+            batch.prompt_tokens.tolist(),
+            batch.output_tokens.tolist(),
+            batch.slo_class.tolist(),
+        ):
+            if arrival >= horizon_s:
+                return
+            yield Request(number, arrival, prompt, output, slo_class)
+            number += 1

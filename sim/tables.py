@@ -1,0 +1,114 @@
+"""The tables of a `Result` from what the observer kept."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from sim import qoe
+from sim.accounting.ledger import rates_of
+from sim.fleet.pool import LivePool
+from sim.observer import COMPLETED, Observer
+from sim.results import REQUEST_COLUMNS, SPAN_COLUMNS, TIMELINE_COLUMNS, Columns
+from sim.timeline import Series, align
+from sim.units import JOULES_PER_KWH
+
+FloatArray = npt.NDArray[np.float64]
+
+
+def request_table(
+    records: dict[str, FloatArray],
+    slo_classes: tuple[qoe.SLOClass, ...],
+    warmup_s: float,
+    horizon_s: float,
+) -> Columns:
+    """Identity, times and QoE of every request; accounting comes from `sim.accounting.ledger`."""
+    done = records["status"] == COMPLETED
+    down, arrival = records["downlink_s"], records["arrival_s"]
+    nan = np.where(done, 0.0, np.nan)  # times of a request that did not complete do not apply
+    output = records["output_tokens"]
+    ttft = records["first_s"] - arrival + down + nan
+    e2e = records["last_s"] - arrival + down + nan
+    decode = records["last_s"] - records["first_s"] + nan
+    tpot = np.full_like(decode, np.nan)
+    np.divide(decode, output - 1.0, out=tpot, where=output > 1)
+    slo = records["slo_class"].astype(np.int64)
+    bounds = [np.array([getattr(each, key) for each in slo_classes])[slo] for key in ("ttft_s", "tpot_s", "e2e_s")]
+    columns: Columns = {
+        **{name: records[name] for name in ("request_id", "arrival_s", "status", "slo_class", "pool", "replica")},
+        "counted": (arrival >= warmup_s) & (arrival < horizon_s),
+        "prompt_tokens": records["prompt_tokens"],
+        "output_tokens": output,
+        "ttft_s": ttft,
+        "tpot_s": tpot,
+        "e2e_s": e2e,
+        "uplink_s": records["queued_s"] - arrival + nan,
+        "queue_s": records["scheduled_s"] - records["queued_s"] + nan,
+        "prefill_s": records["first_s"] - records["scheduled_s"] + nan,
+        "decode_s": decode,
+        "downlink_s": down + nan,
+        "itl_max_s": records["itl_max_s"] + nan,
+        "preemptions": records["preemptions"],
+        "token_qoe": records["token_qoe"],
+        "slo_met": done & qoe.slo_met(ttft, tpot, e2e, *bounds),
+    }
+    return typed(columns, REQUEST_COLUMNS)
+
+
+def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> Columns:
+    """What every pool did in every time bin."""
+    every = [series for pool in observer.series for series in pool.all()]
+    width = align(every)
+    bins = max(1, int(np.ceil(end_s / width - 1e-9)))
+    start = np.arange(bins) * width
+    length = np.minimum(start + width, end_s) - start if end_s > 0.0 else np.full(bins, width)
+    parts = []
+    for pool, series in zip(pools, observer.series):
+        rates, replicas = rates_of(pool), float(pool.replicas)
+
+        def mean(of: Series) -> FloatArray:
+            level: FloatArray = of.per_bin(bins)[0] / length
+            return level
+
+        busy, dyn_w = mean(series.busy), mean(series.dyn_w)
+        boot = np.clip(pool.spec.boot_s - start, 0.0, length) / length * replicas
+        level, points = series.tokens.per_bin(bins)
+        power = rates.pue * (
+            rates.active_w * (busy + boot) + rates.idle_w * np.maximum(replicas - busy - boot, 0.0) + dyn_w
+        )
+        intensity = np.array([pool.site.intensity.integral(t, t + d) / d for t, d in zip(start, length)])
+        capacity = replicas * pool.blocks * pool.spec.engine.block_size
+        parts.append(
+            {
+                "pool": np.full(bins, pool.index),
+                "t_s": start,
+                "bin_s": length,
+                "power_w": power,
+                "energy_j": power * length,
+                "intensity_g_per_kwh": intensity,
+                "carbon_g": power * length * intensity / JOULES_PER_KWH,
+                "queue": mean(series.queue),
+                "running": mean(series.running),
+                "kv_use": mean(series.kv_tokens) / capacity,
+                "replicas": np.full(bins, replicas),
+                "arrivals": series.arrivals.per_bin(bins)[1],
+                "output_tokens": level + points,
+            }
+        )
+    return typed({name: np.concatenate([part[name] for part in parts]) for name in TIMELINE_COLUMNS}, TIMELINE_COLUMNS)
+
+
+def span_table(observer: Observer) -> Columns | None:
+    """Every span of every replica, or None if they were not kept."""
+    if observer.spans is None:
+        return None
+    rows = np.concatenate(observer.spans) if observer.spans else np.empty((0, 11))
+    names = ("pool", "replica", "t0_s", "steps", "a_s", "b_s", "decoding", "prefill_tokens", "context_tokens")
+    columns: Columns = {name: rows[:, i] for i, name in enumerate(names)}
+    columns["dyn_j"] = rows[:, 10]
+    return typed(columns, SPAN_COLUMNS)
+
+
+def typed(columns: Columns, schema: dict[str, tuple[str, str, str]]) -> Columns:
+    """Columns in the order and with the types of their schema, as far as they are there."""
+    return {name: columns[name].astype(dtype) for name, (dtype, _, _) in schema.items() if name in columns}

@@ -1,0 +1,40 @@
+"""Where requests come from: arrival processes with length models, or traces. See docs/workloads.md."""
+
+from sim.workload.arrivals import ArrivalProcess, ConstantRate, Gamma, OnOff, Poisson, Weibull
+from sim.workload.base import RequestBatch, Workload
+from sim.workload.curves import Diurnal, TimeVarying
+from sim.workload.lengths import (
+    Copula,
+    EmpiricalQuantiles,
+    Fixed,
+    FixedLength,
+    Independent,
+    LengthModel,
+    LogNormal,
+    Marginal,
+)
+from sim.workload.synthetic import SyntheticWorkload
+from sim.workload.traces import TraceWorkload
+
+__all__ = [
+    "ArrivalProcess",
+    "ConstantRate",
+    "Copula",
+    "Diurnal",
+    "EmpiricalQuantiles",
+    "Fixed",
+    "FixedLength",
+    "Gamma",
+    "Independent",
+    "LengthModel",
+    "LogNormal",
+    "Marginal",
+    "OnOff",
+    "Poisson",
+    "RequestBatch",
+    "SyntheticWorkload",
+    "TimeVarying",
+    "TraceWorkload",
+    "Weibull",
+    "Workload",
+]

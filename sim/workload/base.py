@@ -1,0 +1,47 @@
+"""What the simulator needs of a workload: batches of requests in order of arrival, and their SLO classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.qoe import SLOClass
+from sim.rng import Streams
+
+
+@dataclass(slots=True)
+class RequestBatch:
+    """Consecutive requests as columns of equal length `n`; arrivals never decrease, within and across batches.
+
+    Attributes:
+        arrival_s: float64 [n], seconds since the start of the workload.
+        prompt_tokens: int64 [n], at least 1.
+        output_tokens: int64 [n], at least 1.
+        slo_class: int64 [n], index into the workload's `slo_classes`.
+    """
+
+    arrival_s: npt.NDArray[np.float64]
+    prompt_tokens: npt.NDArray[np.int64]
+    output_tokens: npt.NDArray[np.int64]
+    slo_class: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.arrival_s)
+
+
+class Workload(Protocol):
+    """A source of requests. `batches` may be called again and then yields the same requests for the same streams."""
+
+    slo_classes: tuple[SLOClass, ...]
+
+    def batches(self, streams: Streams) -> Iterator[RequestBatch]:
+        """Yield requests in order of arrival, a few thousand at a time, so that memory stays flat."""
+        ...
+
+    def expected_requests(self) -> float | None:
+        """About how many requests will come, for progress only; None where it cannot be told cheaply."""
+        ...

@@ -1,0 +1,298 @@
+"""Streams rows out of trace files of several formats, a block at a time, with exact line numbers in every error."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+import gzip
+import json
+import math
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from operator import itemgetter
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from sim.errors import InputError
+from sim.workload.checks import MAX_TOKENS
+from sim.workload.lengths import FloatArray, IntArray
+
+BLOCK = 8192  #: rows converted at a time
+FIELDS = ("arrival", "prompt", "output")
+SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  #: time units of numeric timestamps [s]
+TIME_UNITS = (*SECONDS, "datetime")
+MICROSECOND = dt.timedelta(microseconds=1)
+TOKENS_ACCEPTED = f"a whole number of tokens from 1 to {MAX_TOKENS}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where a format keeps what a request needs.
+
+    Attributes:
+        names: for arrival, prompt and output the names that occur; the first one present counts.
+        time_unit: one of `TIME_UNITS`.
+        json: one JSON object a line, rather than CSV with a header.
+        drop_failed: rows without output tokens are failed requests of the measured system, not errors.
+    """
+
+    names: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+    time_unit: str
+    json: bool = False
+    drop_failed: bool = False
+
+
+#: Formats in the order in which they are tried; "csv" names the columns of common simulator traces.
+LAYOUTS = {
+    "azure": Layout((("TIMESTAMP",), ("ContextTokens",), ("GeneratedTokens",)), "datetime"),
+    "burstgpt": Layout((("Timestamp",), ("Request tokens",), ("Response tokens",)), "s", drop_failed=True),
+    "csv": Layout((("arrived_at",), ("num_prefill_tokens",), ("num_decode_tokens",)), "s"),
+    "mooncake": Layout((("timestamp",), ("input_length",), ("output_length",)), "ms", json=True),
+    "vllm": Layout(
+        (
+            ("arrival_time", "timestamp", "start_time"),
+            ("input_toks", "prompt_len", "input_len", "prompt_tokens", "input_tokens"),
+            ("output_toks", "output_len", "completion_tokens", "output_tokens"),
+        ),
+        "s",
+        json=True,
+    ),
+}
+
+
+@dataclass(slots=True)
+class Rows:
+    """Rows of a trace as they are in the file.
+
+    Attributes:
+        lines: line number of each, from 1; empty once the rows are checked and can no longer be in error.
+        arrival_s: float64 [n], seconds since the first row of the file.
+        prompt, output: int64 [n]; an output of 0 is a failed request.
+    """
+
+    lines: list[int]
+    arrival_s: FloatArray
+    prompt: IntArray
+    output: IntArray
+
+
+class TraceFile:
+    """A trace on disk. Its format is settled and its first line checked when it is made, the rest while it is read.
+
+    Args:
+        path: the file; one that ends in ``.gz`` is unpacked on the fly.
+        format: a key of `LAYOUTS`, or ``auto`` to tell by the columns or keys of its first line.
+        columns: names by field (arrival, prompt, output) that replace the format's own.
+        time_unit: one of `TIME_UNITS`, or None for the format's own.
+    """
+
+    def __init__(self, path: Path, format: str, columns: Mapping[str, str] | None, time_unit: str | None) -> None:
+        self.path = path
+        first = _first_line(path)
+        is_json = first.lstrip().startswith("{")
+        present = _keys(first, is_json, path)
+        self.format = _guess(present, is_json, path, columns or {}) if format == "auto" else format
+        layout = LAYOUTS[self.format]
+        self._json = is_json
+        self._header = present
+        self.names = _settle(layout, columns or {}, present, path)
+        self.time_unit = time_unit or layout.time_unit
+        self.drop_failed = layout.drop_failed
+
+    def blocks(self) -> Iterator[Rows]:
+        """Yield the rows in the order of the file; memory stays flat.
+
+        Raises:
+            InputError: a row is malformed, the text is not UTF-8 or the compressed file is damaged.
+        """
+        origin: Any = None
+        try:
+            with _open(self.path) as file:
+                rows = self._json_rows(file) if self._json else self._csv_rows(file)
+                while block := list(islice(rows, BLOCK)):
+                    lines, *columns = map(list, zip(*block))
+                    origin = columns[0][0] if origin is None else origin
+                    yield self._converted(lines, columns, origin)
+        except UnicodeDecodeError:
+            raise _not_utf8(self.path) from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise InputError("workload.path", str(self.path), f"a readable, undamaged file ({error})") from None
+
+    def where(self, line: int) -> str:
+        """Name a line for an error message."""
+        return f"{self.path} line {line}"
+
+    def _csv_rows(self, file: IO[str]) -> Iterator[tuple[Any, ...]]:
+        reader = csv.reader(file)
+        next(reader)
+        width = len(self._header)
+        pick = itemgetter(*(self._header.index(name) for name in self.names))
+        try:
+            for row in reader:
+                if len(row) == width:
+                    yield (reader.line_num, *pick(row))
+                elif row:  # a blank line is no row
+                    raise InputError("row", ",".join(row), f"{width} fields", self.where(reader.line_num))
+        except csv.Error as error:
+            raise InputError("row", str(error), "a row of CSV", self.where(reader.line_num)) from None
+
+    def _json_rows(self, file: IO[str]) -> Iterator[tuple[Any, ...]]:
+        pick = itemgetter(*self.names)
+        for number, line in enumerate(file, 1):
+            if line.isspace():
+                continue
+            try:
+                yield (number, *pick(json.loads(line)))
+            except (ValueError, RecursionError):
+                raise InputError("row", _short(line), "one JSON object a line", self.where(number)) from None
+            except (KeyError, TypeError, IndexError):
+                accepted = "a JSON object with " + ", ".join(self.names)
+                raise InputError("row", _short(line), accepted, self.where(number)) from None
+
+    def _converted(self, lines: list[int], columns: list[list[Any]], origin: Any) -> Rows:
+        arrival, prompt, output = columns
+        if self.time_unit == "datetime":
+            arrival_s = self._datetimes(lines, arrival, origin)
+        else:
+            start = self._numbers(lines[:1], [origin])[0]
+            arrival_s = (self._numbers(lines, arrival) - start) * SECONDS[self.time_unit]
+        prompt_tokens = self._tokens(lines, prompt, self.names[1], 1)
+        return Rows(lines, arrival_s, prompt_tokens, self._tokens(lines, output, self.names[2], 0))
+
+    def _numbers(self, lines: list[int], values: list[Any]) -> FloatArray:
+        """Convert a column of numeric times, in their own unit."""
+        try:
+            result = np.array(list(map(float, values)))
+            if np.isfinite(result).all() and bool not in set(map(type, values)):
+                return result
+        except (TypeError, ValueError, OverflowError):
+            pass
+        at = next(i for i, value in enumerate(values) if not math.isfinite(_float(value)))
+        raise InputError(
+            self.names[0], values[at], f"a time in {self.time_unit} (see workload.time_unit)", self.where(lines[at])
+        )
+
+    def _datetimes(self, lines: list[int], values: list[Any], origin: Any) -> FloatArray:
+        """Convert a column of timestamps to seconds since `origin`, exact to a microsecond."""
+        try:
+            start = dt.datetime.fromisoformat(origin)
+            return np.array([(dt.datetime.fromisoformat(value) - start) / MICROSECOND for value in values]) * 1e-6
+        except (TypeError, ValueError):  # a time with a zone less one without is a TypeError
+            pass
+        at = next(i for i, value in enumerate(values) if not _like(value, origin))
+        accepted = "a timestamp such as 2023-11-16 18:15:46.68, all of a file with or all without a time zone"
+        raise InputError(self.names[0], values[at], accepted, self.where(lines[at]))
+
+    def _tokens(self, lines: list[int], values: list[Any], name: str, low: int) -> IntArray:
+        """Convert a column of token counts from `low` up."""
+        try:
+            if bool not in (kinds := set(map(type, values))) and float not in kinds:
+                result = np.array(list(map(int, values)), dtype=np.int64)
+                if result.min() >= low and result.max() <= MAX_TOKENS:
+                    return result
+        except (TypeError, ValueError, OverflowError):
+            pass
+        return np.array([self._whole(line, value, name, low) for line, value in zip(lines, values)], dtype=np.int64)
+
+    def _whole(self, line: int, value: Any, name: str, low: int) -> int:
+        """Convert one count slowly: a whole float such as 12.0 is fine, all else is an error."""
+        result = _float(value)
+        if not low <= result <= MAX_TOKENS or result != int(result):
+            raise InputError(name, value, TOKENS_ACCEPTED, self.where(line))
+        return int(result)
+
+
+def _float(value: Any) -> float:
+    """A number from a text or number, NaN if it is none."""
+    try:
+        return math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def _like(value: Any, origin: Any) -> bool:
+    """Whether two timestamps can be subtracted."""
+    try:
+        return isinstance(dt.datetime.fromisoformat(value) - dt.datetime.fromisoformat(origin), dt.timedelta)
+    except (TypeError, ValueError):
+        return False
+
+
+def _open(path: Path) -> IO[str]:
+    if path.suffix == ".gz":
+        return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
+    return open(path, encoding="utf-8-sig", newline="")
+
+
+def _first_line(path: Path) -> str:
+    try:
+        with _open(path) as file:
+            line = file.readline(1 << 24)
+    except FileNotFoundError:
+        raise InputError("workload.path", str(path), "an existing file") from None
+    except UnicodeDecodeError:
+        raise _not_utf8(path) from None
+    except (OSError, EOFError, zlib.error) as error:
+        raise InputError("workload.path", str(path), f"a readable, undamaged file ({error})") from None
+    if not line.strip():
+        raise InputError("workload.path", str(path), "a trace with at least one request (this file is empty)")
+    return line
+
+
+def _keys(line: str, is_json: bool, path: Path) -> list[str]:
+    """Names of the columns or keys in the first line."""
+    if not is_json:
+        try:
+            return [name.strip() for name in next(csv.reader([line]))]
+        except csv.Error as error:
+            raise InputError("row", str(error), "a header of CSV", f"{path} line 1") from None
+    try:
+        return list(json.loads(line))
+    except ValueError:
+        raise InputError("row", _short(line), "one JSON object a line", f"{path} line 1") from None
+
+
+def _guess(present: list[str], is_json: bool, path: Path, columns: Mapping[str, str]) -> str:
+    """Tell the format by the names that occur; where the user names all three columns, it is no known one."""
+    if len(columns) == len(FIELDS):
+        return "csv"
+    for name, layout in LAYOUTS.items():
+        needed = [keys for field, keys in zip(FIELDS, layout.names) if field not in columns]
+        if layout.json == is_json and all(any(key in present for key in keys) for keys in needed):
+            return name
+    accepted = "columns of a known format (" + " | ".join(LAYOUTS) + "), or workload.columns to map others"
+    raise InputError("columns", ", ".join(present)[:200], accepted, f"{path} line 1")
+
+
+def _settle(layout: Layout, columns: Mapping[str, str], present: list[str], path: Path) -> tuple[str, str, str]:
+    """Choose the name of each field, the user's before the format's."""
+    chosen = []
+    for field, names in zip(FIELDS, layout.names):
+        names = (columns[field],) if field in columns else names
+        found = [name for name in names if name in present]
+        if not found:
+            accepted = f"a {field} column named {' or '.join(names)}"
+            raise InputError("columns", ", ".join(present)[:200], accepted, f"{path} line 1")
+        chosen.append(found[0])
+    return chosen[0], chosen[1], chosen[2]
+
+
+def _not_utf8(path: Path) -> InputError:
+    """Find the line that does not decode; the text layer decodes ahead and cannot tell."""
+    with gzip.open(path) if path.suffix == ".gz" else open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                bad = line[error.start : error.start + 8]
+                return InputError("row", bad, "text in UTF-8", f"{path} line {number}")
+    return InputError("workload.path", str(path), "text in UTF-8")
+
+
+def _short(line: str) -> str:
+    line = line.strip()
+    return line if len(line) <= 60 else line[:57] + "..."

@@ -1,0 +1,299 @@
+"""Bad input: one clear line that names key and value, exit status 2, no stack trace, nothing written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.scenarios.command import QUICK, run
+
+#: Files that the cases below name as {name}.
+FILES = {
+    "empty.csv": "",
+    "header.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n",
+    "malformed.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,10,10\n2023-11-16 18:00:01,ten,10\n",
+    "short_row.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,10,10\n2023-11-16 18:00:01\n",
+    "out_of_order.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:09,10,10\n2023-11-16 18:00:01,9,9\n",
+    "negative.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,-10,10\n",
+    "not_a_time.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,10,10\n",
+    "columns.csv": "WHEN,HOW,MUCH\n1,2,3\n",
+    "malformed.jsonl": '{"timestamp": 0, "input_length": 10, "output_length": 5, "hash_ids": [0]}\n{"timestamp": 1,\n',
+    "long.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,100000,10\n",
+    "good.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,10,10\n2023-11-16 18:00:01,10,10\n",
+    "grid_lca.csv": "datetime_utc,AA,BB\n2024-01-01 00:00:00,100,200\n2024-01-01 01:00:00,110,210\n",
+    "grid_gap.csv": "datetime_utc,AA\n2024-01-01 00:00:00,100\n2024-01-01 05:00:00,110\n",
+    "conf_broken/router/mine.yaml": "_target_: [sim\n",
+    "conf_hydra/router/mine.yaml": "# @package hydra.callbacks.x\n_target_: os.system\n",
+    "conf_os/router/mine.yaml": "_target_: os.system\ncommand: touch owned\n",
+    "conf_made/router/mine.yaml": "x: \"${oc.create:'{_target_: os.system, command: ls}'}\"\n",
+    "conf_later/router/mine.yaml": "_target_: ${router.x}\nx: os.system\ncommand: touch owned\n",
+    "conf_plugin/router/mine.yaml": "# @package _global_\nplugins: [os]\nrouter: {_target_: os.system, command: ls}\n",
+    "conf_group/xpu/mine.yaml": "name: Mine\ncolour: red\n",
+}
+
+POOL = "fleet.sites.cloud.pools.cloud_h100"
+TRACE = ("fleet=single", "workload=azure_trace")
+GRID = "fleet.grid={{path:{grid_lca.csv},zone:AA,start_utc:'2024-01-01T00:00'}}"
+
+#: id -> (arguments, what the message must name). A {name} is replaced by the path of that file.
+CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
+    # -- the command line itself
+    "no such command": (["simulate"], ["command='simulate'", "run"]),
+    "no such option": (["run", "--fast"], ["--fast"]),
+    "option without its value": (["run", "--config-dir"], ["--config-dir"]),
+    "hydra's own option": (["run", "--config-name", "other"], ["--config-name"]),
+    "cfg of nothing": (["run", "--cfg", "everything"], ["everything", "job"]),
+    "config dir is missing": (["run", "--config-dir", "nowhere"], ["--config-dir", "nowhere", "exists"]),
+    "config dir does not parse": (["run", "--config-dir", "{conf_broken}"], ["mine.yaml", "parses"]),
+    "config dir sets up hydra": (["run", "--config-dir", "{conf_hydra}"], ["mine.yaml", "hydra"]),
+    "own xpu is malformed": (
+        ["run", "--config-dir", "{conf_group}", "fleet=single", "fleet.xpu=mine"],
+        ["mine.yaml", "colour"],
+    ),
+    # -- overrides
+    "unknown key": (["run", "seeed=3"], ["seeed='3'", "did you mean seed"]),
+    "unknown key of a pool": (["run", f"{POOL}.replica=2"], [f"{POOL}.replica='2'", "did you mean replicas"]),
+    "unknown site": (["run", "fleet.sites.moon.pue=2"], ["fleet.sites.moon", "edge, cloud"]),
+    "added unknown key": (["run", "+speed=3"], ["speed=3", "did you mean seed"]),
+    "added unknown key of a site": (["run", "+fleet.sites.edge.colour=red"], ["fleet.sites.edge.colour='red'", "grid"]),
+    "added unknown key of an engine": (["run", f"+{POOL}.engine.speed=9"], [f"{POOL}.engine.speed=9", "block_size"]),
+    "override without value": (["run", "seed"], ["override='seed'", "KEY=VALUE"]),
+    "override does not parse": (["run", "seed=[1,"], ["override='seed=[1,'", "KEY=VALUE"]),
+    "sweep without multirun": (["run", "seed=1,2"], ["seed='1,2'", "--multirun"]),
+    "no such router": (["run", "router=spilover"], ["router='spilover'", "did you mean spillover"]),
+    "no such workload": (["run", "workload=azure_conv_2022"], ["workload='azure_conv_2022'", "azure_conv_2023"]),
+    "no such fleet": (["run", "fleet=hibrid"], ["fleet='hibrid'", "did you mean hybrid"]),
+    "no such slo": (["run", "slo=chat_relax"], ["slo='chat_relax'", "chat_relaxed"]),
+    "no such option in a sweep": (["run", "-m", "router=cloud_only,nope"], ["router='nope'", "cloud_only"]),
+    "interpolation leads nowhere": (["run", "seed=${{nope}}"], ["seed='${{nope}}'", "nope"]),
+    "group is taken away": (["run", "~router"], ["router._target_=None", "a class in sim"]),
+    "hydra's mode": (["run", "hydra.mode=MULTIRUN"], ["hydra.mode='MULTIRUN'", "--multirun"]),
+    # -- settings
+    "seed is a word": (["run", "seed=two"], ["seed='two'", "whole number"]),
+    "seed is negative": (["run", "seed=-1"], ["seed=-1", "at least 0"]),
+    "seed is a fraction": (["run", "seed=1.5"], ["seed=1.5", "whole number"]),
+    "seed is true": (["run", "seed=true"], ["seed=True", "whole number"]),
+    "warmup is negative": (["run", "warmup_s=-1"], ["warmup_s=-1", ">= 0"]),
+    "warmup is NaN": (["run", "warmup_s=nan"], ["warmup_s=nan", ">= 0"]),
+    "horizon is zero": (["run", "horizon_s=0"], ["horizon_s=0", "> 0"]),
+    "warmup past the horizon": (["run", "warmup_s=100", "horizon_s=50"], ["warmup_s=100", "50"]),
+    "drain is a word": (["run", "drain=perhaps"], ["drain='perhaps'", "true | false"]),
+    "oversize": (["run", "oversize=ignore"], ["oversize='ignore'", "reject"]),
+    "basis": (["run", "basis=marginal"], ["basis='marginal'", "direct"]),
+    "bins of no width": (["run", "timeline_bin_s=0"], ["timeline_bin_s=0", "> 0"]),
+    "spans is a number": (["run", "spans=1"], ["spans=1", "true | false"]),
+    "progress": (["run", "progress=fancy"], ["progress='fancy'", "bar"]),
+    "name with a slash": (["run", "name=a/b"], ["name='a/b'", "slashes"]),
+    "plugins is a word": (["run", "plugins=numpy"], ["plugins='numpy'", "a list"]),
+    # -- the output folder
+    "out exists": (["run", *QUICK, "out={there}"], ["out=", "there", "does not exist yet"]),
+    "out of a sweep exists": (["run", "-m", *QUICK, "seed=1", "out={there}"], ["out=", "there", "does not exist yet"]),
+    "out below a file": (["run", *QUICK, "out={good.csv}/run"], ["out=", "good.csv/run"]),
+    # -- workload
+    "rate is negative": (["run", "workload=poisson", "workload.rate=-1"], ["rate=-1", "> 0"]),
+    "rate is NaN": (["run", "workload=poisson", "workload.rate=nan"], ["rate=nan", "> 0"]),
+    "rate is zero": (["run", "workload=poisson", "workload.rate=0"], ["rate=0", "> 0"]),
+    "rate is a word": (["run", "workload=poisson", "workload.rate=fast"], ["rate='fast'", "> 0"]),
+    "cv is negative": (["run", "workload=gamma", "workload.cv=-0.5"], ["workload.cv=-0.5", "0.001"]),
+    "duration is negative": (["run", "workload.duration_s=-5"], ["workload.duration_s=-5", "> 0"]),
+    "no requests": (["run", "workload.limit=0"], ["workload.limit=0"]),
+    "endless workload": (["run", "workload.duration_s=null"], ["workload.duration_s=None", "limit"]),
+    "unknown key of a workload": (["run", "+workload.colour=red"], ["workload.colour='red'", "rate"]),
+    "trace without a path": (["run", "workload=azure_trace"], ["workload.path", "workload.path=..."]),
+    "trace is missing": (["run", *TRACE, "workload.path=nowhere.csv"], ["workload.path", "nowhere.csv"]),
+    "trace is a folder": (["run", *TRACE, "workload.path={there}"], ["workload.path", "there"]),
+    "trace is empty": (["run", *TRACE, "workload.path={empty.csv}"], ["empty.csv"]),
+    "trace has a header only": (["run", *TRACE, "workload.path={header.csv}"], ["header.csv"]),
+    "malformed row": (["run", *TRACE, "workload.path={malformed.csv}"], ["malformed.csv line 3", "'ten'"]),
+    "row too short": (["run", *TRACE, "workload.path={short_row.csv}"], ["short_row.csv line 3"]),
+    "row out of order": (["run", *TRACE, "workload.path={out_of_order.csv}"], ["out_of_order.csv line 3", "sort"]),
+    "negative tokens": (["run", *TRACE, "workload.path={negative.csv}"], ["negative.csv line 2", "-10"]),
+    "not a time": (["run", *TRACE, "workload.path={not_a_time.csv}"], ["not_a_time.csv line 2", "yesterday"]),
+    "no such columns": (["run", *TRACE, "workload.path={columns.csv}"], ["columns.csv", "TIMESTAMP"]),
+    "malformed JSON": (
+        ["run", "workload=mooncake_trace", "workload.path={malformed.jsonl}"],
+        ["malformed.jsonl line 2"],
+    ),
+    "trace scaled by zero": (["run", *TRACE, "workload.path={good.csv}", "workload.rate_scale=0"], ["rate_scale=0"]),
+    "window past the trace": (
+        ["run", *TRACE, "workload.path={good.csv}", "workload.start_s=99"],
+        ["start_s=99", "window"],
+    ),
+    # -- SLO classes
+    "no classes": (["run", "slo.classes=[]"], ["slo.classes=[]", "at least one"]),
+    "bound is negative": (["run", "slo.classes=[{{name:chat,ttft_s:-1}}]"], ["slo.chat.ttft_s=-1", "> 0"]),
+    "unknown key of a class": (["run", "slo.classes=[{{name:chat,speed:1}}]"], ["slo.classes[0].speed=1", "ttft_s"]),
+    "classes of one name": (["run", "slo.classes=[{{name:a}},{{name:a}}]"], ["['a', 'a']", "once"]),
+    # -- fleet
+    "no replicas": (["run", f"{POOL}.replicas=0"], [f"{POOL}.replicas=0", "at least 1"]),
+    "replicas is a word": (["run", f"{POOL}.replicas=two"], [f"{POOL}.replicas='two'", "whole number"]),
+    "replicas is a fraction": (["run", f"{POOL}.replicas=1.5"], [f"{POOL}.replicas=1.5", "whole number"]),
+    "tp does not divide the heads": (["run", "fleet=single", "fleet.tp=3"], ["tp=3", "divisor"]),
+    "no such xpu": (["run", f"{POOL}.xpu=h100"], [f"{POOL}.xpu='h100'", "h100_sxm"]),
+    "no such model": (["run", f"{POOL}.model=llama_3_1_9b"], [f"{POOL}.model='llama_3_1_9b'", "llama_3_1_8b"]),
+    "no such precision": (["run", f"{POOL}.precision=fp7"], [f"{POOL}.precision='fp7'", "bf16"]),
+    "precision that the chip lacks": (["run", "fleet=single", "fleet.xpu=t4"], ["'bf16'", "t4", "fp16"]),
+    "model larger than its pool": (
+        ["run", "fleet=single", "fleet.xpu=l4", "fleet.model=llama_3_1_70b"],
+        ["model='llama_3_1_70b'", "GB more", "tp=8"],
+    ),
+    "no batch": (["run", f"{POOL}.engine.max_num_seqs=0"], [f"{POOL}.engine.max_num_seqs=0", "at least 1"]),
+    "budget below the batch": (
+        ["run", f"{POOL}.engine.max_num_batched_tokens=8"],
+        [f"{POOL}.engine.max_num_batched_tokens=8", "256"],
+    ),
+    "more memory than there is": (
+        ["run", f"{POOL}.engine.gpu_memory_utilization=1.5"],
+        [f"{POOL}.engine.gpu_memory_utilization=1.5", "(0, 1]"],
+    ),
+    "prompt longer than the KV cache": (
+        ["run", *TRACE, "workload.path={long.csv}", "fleet.engine.kv_blocks=100"],
+        ["100010", "tokens"],
+    ),
+    "pue below one": (["run", "fleet.sites.edge.pue=0.9"], ["fleet.sites.edge.pue=0.9", "at least 1"]),
+    "pue is NaN": (["run", "fleet.sites.edge.pue=nan"], ["fleet.sites.edge.pue=nan", "at least 1"]),
+    "site of no kind": (["run", "fleet.sites.edge.kind=moon"], ["fleet.sites.edge.kind='moon'", "device | edge"]),
+    "no sites": (["run", "fleet.sites={{}}", "~fleet.sites.edge", "~fleet.sites.cloud"], ["fleet.sites", "one pool"]),
+    "two pools of one name": (
+        ["run", "+fleet.sites.cloud.pools.edge_l4=${{fleet.sites.edge.pools.edge_l4}}"],
+        ["fleet.pools=['edge_l4']", "once"],
+    ),
+    "no such balancer": (["run", *QUICK, "fleet.balancer=luck"], ["luck", "round_robin"]),
+    "no such host": (["run", f"{POOL}.host=tower"], [f"{POOL}.host='tower'"]),
+    "cost of no kind": (["run", f"{POOL}.cost=free"], [f"{POOL}.cost.type='free'", "rent | owned"]),
+    "negative rent": (
+        ["run", f"{POOL}.cost={{{{type:rent,usd_per_xpu_hour:-1}}}}"],
+        [f"{POOL}.cost.usd_per_xpu_hour=-1", ">= 0"],
+    ),
+    "embodied by guessing": (["run", f"{POOL}.embodied=guess"], [f"{POOL}.embodied.method='guess'", "act"]),
+    "link of no type": (["run", "fleet.links.to_edge.type=string"], ["fleet.links.to_edge.type='string'"]),
+    "link to nowhere": (["run", "fleet.links.to_edge.target=moon"], ["links.to_edge.target='moon'", "edge | cloud"]),
+    "negative latency": (
+        ["run", "+fleet.links.to_edge.latency_s=-1"],
+        ["fleet.links.to_edge.latency_s=-1", ">= 0"],
+    ),
+    # -- grids
+    "no such grid": (["run", "fleet.sites.edge.grid=atlantis"], ["fleet.sites.edge.grid='atlantis'"]),
+    "negative intensity": (["run", "fleet.sites.edge.grid=-5"], ["fleet.sites.edge.grid=-5", ">= 0"]),
+    "grid file is missing": (
+        ["run", "fleet=single", "fleet.grid={{path:nowhere.csv,zone:AA,start_utc:'2024-01-01T00:00'}}"],
+        ["fleet.grid.path='nowhere.csv'"],
+    ),
+    "no such zone": (["run", "fleet=single", GRID.replace("AA", "CC")], ["zone='CC'", "AA | BB"]),
+    "no start": (["run", "fleet=single", "fleet.grid={{path:{grid_lca.csv},zone:AA}}"], ["start_utc=None", "ISO"]),
+    "start before the data": (["run", "fleet=single", GRID.replace("2024", "2019")], ["2019-01-01", "wrap=true"]),
+    "past the end of the data": (
+        ["run", *QUICK, "workload.rate=0.001", "workload.duration_s=null", GRID],
+        ["2024-01-01 02:00", "wrap=true"],
+    ),
+    "hours missing": (
+        ["run", "fleet=single", GRID.replace("grid_lca", "grid_gap")],
+        ["grid_gap.csv line 3", "2024-01-01 01:00"],
+    ),
+    "file of another basis": (["run", "fleet=single", "basis=direct", GRID], ["basis='direct'", "lca"]),
+    "two bases in one run": (
+        ["run", "fleet.sites.edge.grid={{path:{grid_gap.csv},zone:AA,basis:both}}"],
+        ["fleet.sites.edge.grid.basis='both'", "lca | direct"],
+    ),
+    # -- routers
+    "no cloud to send to": (["run", "fleet=edge", "router=cloud_only"], ["cloud_only", "cloud site"]),
+    "prefers no kind": (["run", "router.prefer=moon"], ["prefer='moon'", "edge"]),
+    "unknown key of a router": (["run", "+router.colour=red"], ["router.colour='red'", "prefer"]),
+    # -- code in a configuration
+    "target outside": (["run", "router._target_=os.system"], ["router._target_='os.system'", "sim"]),
+    "target outside, deep": (["run", "+workload.arrivals.x={{_target_:os.system}}"], ["workload.arrivals.x._target_"]),
+    "target outside, unused": (["run", "+fleet.about.x={{_target_:os.system}}"], ["fleet.about.x._target_"]),
+    "target by interpolation": (
+        ["run", "--config-dir", "{conf_later}", "router=mine"],
+        ["router._target_='os.system'"],
+    ),
+    "target made by a resolver": (
+        ["run", "--config-dir", "{conf_made}", "router=mine"],
+        ["router.x._target_='os.system'"],
+    ),
+    "target is an imported name": (
+        ["run", "router._target_=scenarios.compose.os.system"],
+        ["router._target_='scenarios.compose.os.system'"],
+    ),
+    "target is an imported class": (
+        ["run", "router._target_=scenarios.compose.Path"],
+        ["router._target_='scenarios.compose.Path'", "imported name"],
+    ),
+    "target is a function": (["run", "router._target_=scenarios.cli.main"], ["scenarios.cli.main", "not a function"]),
+    "target does not exist": (["run", "router._target_=sim.routing.static.Nope"], ["sim.routing.static.Nope"]),
+    "target in a downloaded folder": (
+        ["run", "--config-dir", "{conf_os}", "router=mine"],
+        ["router._target_='os.system'"],
+    ),
+    "folder that trusts itself": (["run", "--config-dir", "{conf_plugin}", "router=mine"], ["plugins=['os']"]),
+    "special key of hydra": (["run", "+router._partial_=true"], ["router._partial_=True", "_target_"]),
+}
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Paths of the files above by name, of the folders of configuration, and of a folder that is in the way."""
+    folder = tmp_path_factory.mktemp("files")
+    (folder / "there").mkdir()
+    paths = {"there": str(folder / "there")}
+    for name, content in FILES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        paths[name] = str(path)
+        paths[name.split("/")[0]] = str(folder / name.split("/")[0])
+    return paths
+
+
+def fill(text: str, files: dict[str, str]) -> str:
+    """Replace {name} by a path, and doubled braces by single ones."""
+    for name, path in files.items():
+        text = text.replace(f"{{{name}}}", path)
+    return text.replace("{{", "{").replace("}}", "}")
+
+
+def test_there_are_enough_cases() -> None:
+    assert len(CASES) >= 60
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_clear_line(
+    case: str,
+    files: dict[str, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments, named = CASES[case]
+    monkeypatch.chdir(tmp_path)
+    before = snapshot(Path(files["there"]).parent)
+    done = run([fill(argument, files) for argument in arguments], capsys)
+    lines = done.err.splitlines()
+    assert len(lines) == 1, done.err
+    assert lines[0].startswith("hybridfleet: error: ")
+    for words in named:
+        assert fill(words, files) in lines[0]
+    assert done.status == 2
+    assert done.out == ""
+    assert list(tmp_path.iterdir()) == []
+    assert snapshot(Path(files["there"]).parent) == before
+
+
+def snapshot(folder: Path) -> list[tuple[str, int]]:
+    """Every file and folder below, and its size."""
+    return sorted((str(path), path.stat().st_size if path.is_file() else -1) for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize("case", ["no such router", "rate is NaN", "target outside", "no such command"])
+def test_the_installed_program_says_the_same(case: str, files: dict[str, str], tmp_path: Path) -> None:
+    arguments, named = CASES[case]
+    program = Path(sys.executable).with_name("hybridfleet")
+    done = subprocess.run([str(program), *arguments], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert all(fill(words, files) in done.stderr for words in named)
+    assert list(tmp_path.iterdir()) == []

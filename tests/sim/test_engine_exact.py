@@ -1,0 +1,184 @@
+"""The fast engine agrees with the reference engine to 1e-9 on random workloads, and keeps the invariants."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from simpy import Environment
+
+from sim.accounting.signal import Constant
+from sim.hardware.timing import StepCost
+from sim.request import Request
+from sim.serving.engine import Engine, Timer
+from sim.serving.sequence import Sequence
+from tests.oracles.reference_engine import Job, ReferenceEngine
+
+REL = 1e-9
+
+
+class ToyTiming:
+    """Costs with every term switched on or off at will; one unit of context costs visibly."""
+
+    static_w, idle_w = 100.0, 50.0
+
+    def __init__(self, alpha: float, window: int, headroom_w: float, spread: float) -> None:
+        self.alpha, self.window, self.headroom_w, self.spread = alpha, window, headroom_w, spread
+        self.skewed = alpha > 0
+        self.rho, self.rho_j = 3e-6, 4e-4
+        self.rho_w, self.rho_w_j = (1e-6, 2e-4) if window else (0.0, 0.0)
+
+    def step(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
+        tokens = decoding + prefill_tokens
+        fixed = 5e-3 + max(1e-4 * tokens, 2e-3) * self.spread + 1e-5 * (decoding + prefills)
+        alpha = self.alpha * (0.5 if prefills else 1.0) / max(decoding, 1)
+        return StepCost(
+            fixed, 0.2 + 0.01 * tokens, 2e-6, 3e-4, alpha, 1e-6 if self.window else 0.0,
+            1e-4 if self.window else 0.0, False,
+        )  # fmt: skip
+
+
+class StepSignal:
+    """Intensity that changes every `period` seconds; slow and obvious."""
+
+    basis, source = "lca", "test"
+
+    def __init__(self, period: float, values: list[float]) -> None:
+        self.edges = [i * period for i in range(20_000)]
+        self.values = values
+
+    def at(self, t_s: float) -> float:
+        return self.values[(bisect_right(self.edges, t_s) - 1) % len(self.values)]
+
+    def next_change(self, t_s: float) -> float:
+        return self.edges[bisect_right(self.edges, t_s)]
+
+    def integral(self, t0_s: float, t1_s: float) -> float:
+        total, t = 0.0, t0_s
+        while t < t1_s:
+            end = min(t1_s, self.next_change(t))
+            total += self.at(t) * (end - t)
+            t = end
+        return total
+
+
+def drive(engine: Engine, env: Environment, jobs: list[Job]) -> dict[int, Sequence]:
+    """Feed jobs to a fast engine in order of arrival and run it dry."""
+    done: dict[int, Sequence] = {}
+
+    def finished(seq: Sequence) -> None:
+        assert seq.request.id not in done
+        done[seq.request.id] = seq
+
+    def arrive(job: Job) -> None:
+        seq = Sequence(Request(job.id, job.arrival_s, job.prompt, job.output), job.arrival_s, finished)
+        engine.submit(seq, job.arrival_s)
+        used = engine.used_blocks()
+        assert 0 <= used <= engine.blocks
+
+    for job in sorted(jobs, key=lambda job: (job.arrival_s, job.id)):
+        timer = Timer(env, lambda _event, job=job: arrive(job))
+        env.schedule(timer, delay=job.arrival_s)
+    env.run()
+    return done
+
+
+def token_times(engine: Engine, seq: Sequence) -> list[float]:
+    """Every token's time, read off the step clock."""
+    times: list[float] = []
+    phases = [*(seq.segments or []), (seq.row, seq.last_row, 0.0)]
+    # the first token of a phase ends a prefill; the others end the steps of its rows
+    start = seq.first_s
+    for first, last, gap in phases:
+        times.append(start)
+        end = start
+        for t, k, a, b, *_ in engine.rows[first : last + 1]:
+            for i in range(1, k + 1):
+                end = t + i * a + b * (i * (i - 1) * 0.5)
+                times.append(end)
+        start = end + gap
+    return times
+
+
+@st.composite
+def scenarios(draw: st.DrawFn) -> dict:
+    block = draw(st.sampled_from([1, 2, 4, 16]))
+    budget = draw(st.integers(2, 64))
+    max_seqs = draw(st.integers(1, min(budget, 12)))
+    count = draw(st.integers(1, 25))
+    gap = draw(st.sampled_from([0.0, 0.004, 0.03, 0.3]))
+    t, jobs = 0.0, []
+    for _ in range(count):
+        t += draw(st.floats(0.0, 1.0)) * gap
+        jobs.append((t, draw(st.integers(1, 90)), draw(st.integers(1, 40))))
+    longest = max(-(-(prompt + output) // block) for _, prompt, output in jobs)
+    blocks = longest + draw(st.integers(0, 3 * longest))
+    return {
+        "jobs": jobs, "block": block, "budget": budget, "max_seqs": max_seqs, "blocks": blocks,
+        "alpha": draw(st.sampled_from([0.0, 0.3, 1.0])), "window": draw(st.sampled_from([0, 0, 7, 33])),
+        "headroom_w": draw(st.sampled_from([1e9, 60.0, 25.0])), "spread": draw(st.sampled_from([0.0, 1.0])),
+        "period": draw(st.sampled_from([math.inf, 0.05, 0.7])),
+    }  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(scenarios())
+def test_fast_forward_equals_reference(case: dict) -> None:
+    compare(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(scenarios())
+def test_fast_forward_equals_reference_at_length(case: dict) -> None:
+    compare(case)
+
+
+def _parts(charge: complex) -> list[float]:
+    return [charge.real, charge.imag]
+
+
+def compare(case: dict) -> None:
+    timing = ToyTiming(case["alpha"], case["window"], case["headroom_w"], case["spread"])
+    varying = math.isfinite(case["period"])
+    signal = StepSignal(case["period"], [100.0, 0.0, 350.0]) if varying else Constant(200.0)
+    jobs = [Job(i, *job) for i, job in enumerate(case["jobs"])]
+    shape = (timing, case["blocks"], case["block"], case["max_seqs"], case["budget"], signal, 30.0)
+    expected = ReferenceEngine(*shape).serve(jobs)
+    env = Environment()
+    engine = Engine(env, *shape)
+    done = drive(engine, env, [Job(i, *job) for i, job in enumerate(case["jobs"])])
+
+    assert engine.busy.real == pytest.approx(expected.busy_s, rel=REL)
+    assert engine.busy.imag == pytest.approx(expected.dyn_j, rel=REL)
+    assert sum(row[1] for row in engine.rows) == len(expected.steps)
+    shares = [0.0, 0.0, 0.0]
+    for job in expected.jobs:
+        seq = done[job.id]
+        assert seq.preemptions == job.preemptions
+        assert seq.scheduled_s == pytest.approx(job.scheduled_s, rel=REL, abs=REL)
+        assert token_times(engine, seq) == pytest.approx(job.tokens, rel=REL, abs=REL)
+        assert seq.last_s == pytest.approx(job.tokens[-1], rel=REL, abs=REL)
+        assert _parts(seq.prefill) == pytest.approx(job.prefill[:2], rel=REL, abs=REL)
+        assert _parts(seq.decode) == pytest.approx(job.decode[:2], rel=REL, abs=REL)
+        assert _parts(seq.waste) == pytest.approx(job.waste[:2], rel=REL, abs=REL)
+        whole = seq.prefill + seq.decode + seq.waste
+        shares[0] += whole.real
+        shares[1] += whole.imag
+        shares[2] += seq.prefill_g + seq.decode_g + seq.waste_g
+        if varying:
+            assert seq.prefill_g == pytest.approx(job.prefill[2], rel=1e-8, abs=1e-6)
+            assert seq.decode_g == pytest.approx(job.decode[2], rel=1e-8, abs=1e-6)
+    assert shares[0] == pytest.approx(engine.busy.real, rel=REL)
+    assert shares[1] == pytest.approx(engine.busy.imag, rel=REL)
+    if varying:
+        assert engine.busy_g == pytest.approx(expected.busy_g, rel=REL)
+        assert shares[2] == pytest.approx(engine.busy_g, rel=REL)
+    assert engine.n == 0
+    assert engine.context == 0
+    assert not engine.running
+    assert engine.used_blocks() == 0
+    assert not any(engine._residues)

@@ -1,0 +1,184 @@
+"""Client links: latency, transmission, exact processor sharing against a fluid simulation, bytes and energy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simpy import Environment
+
+from sim.errors import InputError
+from sim.fleet.network import LiveLink
+from sim.fleet.spec import Link
+from sim.hardware.catalogue import list_entries, load_entry
+from sim.request import Request
+
+
+def live(env=None, seed=1, **fields):
+    spec = Link("wan", "client", "edge", **fields)
+    return LiveLink(env or Environment(), spec, np.random.default_rng(seed))
+
+
+def arrivals(uploads, **fields):
+    """Start every (time, bytes) of `uploads` and return when each arrived, in the same order."""
+    env = Environment()
+    link = live(env, **fields)
+    arrived = {}
+
+    def deliver(request):
+        assert request.id not in arrived
+        arrived[request.id] = env.now
+
+    def clients():
+        for index, (start, nbytes) in enumerate(uploads):
+            if start > env.now:
+                yield env.timeout(start - env.now)
+            link.upload(nbytes, Request(index, start, 1, 1), deliver)
+
+    env.process(clients())
+    env.run()
+    assert link.bytes_up == pytest.approx(math.fsum(nbytes for _, nbytes in uploads))
+    return [arrived[index] for index in range(len(uploads))]
+
+
+def fluid(uploads, bytes_per_s):
+    """Processor sharing the slow, obvious way: between any two events, every transfer loses its equal part."""
+    left, ends, now, upcoming = {}, [math.nan] * len(uploads), 0.0, list(enumerate(uploads))
+    while left or upcoming:
+        to_end = min(left.values(), default=math.inf) * len(left) / bytes_per_s if left else math.inf
+        to_start = upcoming[0][1][0] - now if upcoming else math.inf
+        step = min(to_end, to_start)
+        now = now + step
+        for index in left:
+            left[index] -= step * bytes_per_s / len(left)
+        if to_end <= to_start:
+            index = min(left, key=left.get)
+            ends[index] = now
+            del left[index]
+        else:
+            index, (_, nbytes) = upcoming.pop(0)
+            left[index] = nbytes
+    return ends
+
+
+def test_one_upload_takes_transmission_and_latency():
+    assert arrivals([(2.0, 500.0)], latency_s=0.05, up_bytes_per_s=1000.0) == [pytest.approx(2.55)]
+
+
+def test_uploads_do_not_share_unless_told():
+    assert arrivals([(0.0, 100.0), (0.0, 100.0)], up_bytes_per_s=100.0) == [1.0, 1.0]
+    assert arrivals([(0.0, 100.0), (0.0, 100.0)], up_bytes_per_s=100.0, shared=True) == [2.0, 2.0]
+
+
+def test_sharing_by_hand():
+    # A alone for 1 s (100 of 300 bytes), then with B: B's 50 end at 2 s, A has 150 left and ends at 3.5 s.
+    assert arrivals([(0.0, 300.0), (1.0, 50.0)], up_bytes_per_s=100.0, shared=True, latency_s=0.25) == [3.75, 2.25]
+
+
+def test_a_link_without_latency_and_limits_delivers_at_once_and_schedules_nothing():
+    for shared in (False, True):
+        env = Environment()
+        link = live(env, shared=shared)
+        got = []
+        request = Request(0, 0.0, 1, 1)
+        link.upload(1e9, request, got.append)
+        assert got == [request]
+        assert env.peek() == math.inf
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.one_of(st.just(0.0), st.floats(0.0, 3.0)), st.one_of(st.just(1000.0), st.floats(1.0, 5000.0))),
+        min_size=1,
+        max_size=40,
+    )
+)
+def test_processor_sharing_is_the_fluid_limit(gaps_and_bytes):
+    start, uploads = 0.0, []
+    for gap, nbytes in gaps_and_bytes:
+        start += gap
+        uploads.append((start, nbytes))
+    found = arrivals(uploads, up_bytes_per_s=1000.0, shared=True)
+    assert found == pytest.approx(fluid(uploads, 1000.0), rel=1e-9, abs=1e-9)
+    # The link is never idle while it has work: the last end is the end of its busiest period.
+    assert max(found) <= uploads[-1][0] + sum(nbytes for _, nbytes in uploads) / 1000.0 + 1e-9
+
+
+def test_sharing_costs_two_events_a_transfer():
+    env = Environment()
+    link = live(env, up_bytes_per_s=1e6, shared=True)
+    done = []
+    for index in range(500):
+        link.upload(1000.0 + index, Request(index, 0.0, 1, 1), done.append)
+    events = 0
+    while env.peek() < math.inf:
+        env.step()
+        events += 1
+    assert len(done) == 500
+    assert events <= 2 * 500
+
+
+def test_latency_is_log_normal_around_its_median_and_kept_with_the_request():
+    link = live(latency_s=0.03, latency_sigma=0.4)
+    drawn = []
+    for index in range(4000):
+        request = Request(index, 0.0, 1, 1)
+        link.upload(0.0, request, lambda request: None)
+        drawn.append(math.log(request.net_s))
+    assert np.median(drawn) == pytest.approx(math.log(0.03), abs=4 * 1.2533 * 0.4 / 4000**0.5)
+    assert np.std(drawn) == pytest.approx(0.4, abs=4 * 0.4 / 8000**0.5)
+
+
+def test_the_same_stream_gives_the_same_latencies():
+    def first_ten(seed):
+        link, requests = live(latency_s=0.03, latency_sigma=0.4, seed=seed), [Request(i, 0.0, 1, 1) for i in range(10)]
+        for request in requests:
+            link.upload(0.0, request, lambda request: None)
+        return [request.net_s for request in requests]
+
+    assert first_ten(1) == first_ten(1) != first_ten(2)
+
+
+def test_the_way_back_is_the_same_latency_and_one_chunk():
+    link = live(latency_s=0.02, latency_sigma=0.5, down_bytes_per_s=1000.0, chunk_bytes=50.0)
+    request = Request(0, 0.0, 1, 1)
+    link.upload(1.0, request, lambda request: None)
+    assert request.net_s != 0.02
+    assert link.downlink_s(request) == request.net_s + 0.05
+
+
+def test_energy_is_per_byte_of_both_ways_and_unknown_stays_unknown():
+    link = live(energy_j_per_byte=1e-6)
+    link.upload(4000.0, Request(0, 0.0, 1, 1), lambda request: None)
+    link.streamed(10)
+    assert (link.bytes_up, link.bytes_down) == (4000.0, 2000.0)
+    assert link.energy_j() == pytest.approx(6e-3)
+    assert live().energy_j() is None
+
+
+@pytest.mark.parametrize("field", ["prompt_bytes_per_token", "chunk_bytes"])
+@pytest.mark.parametrize("value", [-1.0, math.nan, math.inf])
+def test_bad_sizes_name_their_key(field, value):
+    with pytest.raises(InputError) as error:
+        live(**{field: value})
+    assert error.value.key == f"links.wan.{field}"
+
+
+def test_every_link_file_builds_a_link():
+    assert set(list_entries("link")) >= {"wifi_lan_edge", "fiber_metro_edge", "5g_edge", "4g", "internet_cloud"}
+    for name in list_entries("link"):
+        entry = load_entry("link", name)
+        assert set(entry.provenance) == {field.name for field in fields(Link)} - {
+            "name",
+            "source",
+            "target",
+            "source_note",
+        }
+        link = Link(name, "client", "edge", **entry.values)
+        assert 0.0 < link.latency_s < 0.1
+        assert link.energy_j_per_byte is None
