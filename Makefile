@@ -18,7 +18,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@if [ -z "$(PYTHON)" ]; then \
 		echo "make: no Python >= 3.11 found; install one, or name it: make setup PYTHON=/path/to/python3.11" >&2; exit 1; fi
-	@$(PYTHON) -c '$(CHECK)' || { \
+	@$(PYTHON) -c '$(CHECK)' 2>/dev/null || { \
 		echo "make: $(PYTHON) is missing or older than Python 3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 		echo "make: $(PYTHON) lacks the modules venv and ensurepip; install them (Debian: python3-venv)" >&2; exit 1; }

@@ -157,9 +157,10 @@ def _natural(path: Path) -> tuple[int, int, str]:
 
 
 def _settings(manifest: Json) -> Json:
-    """Overrides as they were typed, then every key of the configuration, dotted."""
+    """Overrides as they were typed, then every key of the configuration, dotted; not what is said about them."""
     typed = dict(text.lstrip("+").split("=", 1) for text in manifest.get("overrides", []) if "=" in text)
-    return typed | dict(_leaves(manifest.get("config", {}), "."))
+    config = dict(_leaves(manifest.get("config", {}), "."))
+    return typed | {key: value for key, value in config.items() if "about" not in key.split(".")}
 
 
 def _metrics(summary: Json, by_pool: bool) -> Json:

@@ -21,7 +21,7 @@ CONF = Path(__file__).resolve().parents[1] / "conf"
 RUNS = Path("runs")  #: where runs without `out` go
 _EPILOG = """\
 Overrides are Hydra's: seed=3, router=cloud_only, fleet.sites.cloud.pools.cloud_h100.replicas=4, +new.key=1, ~old.key.
-`hybridfleet list routers` (workloads, fleets, slos, xpus, models, grids, links) lists what a group can be.
+`hybridfleet list routers` (workloads, fleets, slos, xpus, models, grids, links, hosts) lists what a group can be.
 
 Every key of the default scenario:
 
@@ -46,7 +46,7 @@ class Program:
 
     def run(self, job: Job) -> None:
         """Do one run; an error of the user's is reported, and a sweep goes on with its next run."""
-        label = "" if job.number is None else f"run {job.number} ({' '.join(job.overrides)}): "
+        label = "" if job.number is None else f"run {job.number} ({self._swept(job)}): "
         try:
             self._run(job, label)
         except InputError as error:
@@ -63,6 +63,11 @@ class Program:
         summary = simulate(scenario, out, config, job.overrides, self.started, label)
         self.saved.append(out)
         _print_summary(summary, out, label)
+
+    def _swept(self, job: Job) -> str:
+        """This run's values of what the sweep varies: overrides that name several, or a function such as range()."""
+        varied = {text.partition("=")[0] for text in self.arguments.overrides if "," in text or "(" in text}
+        return " ".join(text for text in job.overrides if text.partition("=")[0] in varied)
 
     def _folder(self, scenario: Scenario, job: Job) -> Path:
         """Where the run goes; refuses a folder that exists before anything is simulated."""
@@ -198,7 +203,7 @@ def _print_summary(summary: dict[str, Any], out: Path, label: str) -> None:
     from analysis.table import print_table
 
     if label:
-        print(label)
+        print(label.rstrip())
     print_table(summary)
     print(f"Results: {out}")
 

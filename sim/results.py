@@ -144,7 +144,7 @@ class PoolTotals:
 class GapSample:
     """Inter-token gaps of one (pool, SLO class) as (value [s], how many) pairs, sorted by value.
 
-    Exact while a run has up to about a million spans; beyond that values are folded into bins 0.01 % wide.
+    Exact up to about a million distinct gaps; beyond that they are folded into bins 0.05 % wide, by mean value.
     """
 
     value_s: npt.NDArray[np.float64]
@@ -162,7 +162,8 @@ class Result:
         gaps: inter-token gaps by (pool index, SLO class index), of counted requests' pools (all requests).
         end_s: end of accounting: when the last request drained, or the horizon, whichever is later [s].
         warmup_s, horizon_s: which arrivals count; horizon_s is infinite where the workload ends by itself.
-        observed_s: length of the window in which counted requests arrived [s]; the denominator of goodput.
+        observed_s: from warmup_s to the horizon or, without one, to the end of the run [s]; the denominator of goodput,
+            as in vLLM's and AIPerf's benchmarks.
         seed: root seed.
         wall_s: wall-clock time of the loop [s]; loop_requests_per_s = requests / wall_s.
     """

@@ -53,7 +53,7 @@ class LivePool:
         self.timing: StepTiming = RooflineTiming(
             Deployment(spec.model, spec.xpu, spec.tp, spec.precision, spec.kv_precision or "bf16")
         )
-        self.blocks = check_fit(spec)
+        self.blocks = check_fit(spec) - 1  # vLLM keeps one block as padding
         engine = spec.engine
         self.max_tokens = min(
             self.blocks * engine.block_size + 1,  # the last token's KV is never needed

@@ -22,7 +22,6 @@ from typing import NamedTuple, Protocol
 from sim.errors import InputError
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
-from sim.units import BYTES_PER_VALUE
 
 
 class StepCost(NamedTuple):
@@ -102,23 +101,22 @@ class RooflineTiming:
         model, xpu, tp = deployment.model, deployment.xpu, deployment.tp
         eff, power = xpu.timing, xpu.power
         self._peak = _compute_peak(xpu, deployment.precision)
-        self._weight_bytes = BYTES_PER_VALUE[deployment.precision]
         self._head_params = model.vocab * model.hidden
         self._body_flops = model.gemm_flops_per_token() - 2.0 * self._head_params
         kv_xpu = deployment.kv_bytes_per_token_and_xpu
-        full_share = (model.kv_layers - model.window_layers) / max(1, model.kv_layers)
+        full_share = model.full_kv_share
         read_s = kv_xpu / (eff.kv_eff * xpu.bandwidth_bytes_per_s)
         read_j = power.memory_w * tp * kv_xpu / xpu.bandwidth_bytes_per_s
         pair, pair_w = model.attention_flops_per_pair(), model.attention_flops_per_pair(windowed=True)
+        prompt = model.attention_flops_per_pair(prefill=True)
+        prompt_w = model.attention_flops_per_pair(windowed=True, prefill=True)
         # attention arithmetic runs in 16 bit whatever the weights' format
         peak16 = _compute_peak(xpu, "bf16" if "bf16" in xpu.peak_flops else "fp16")
         self._tau, self._tau_w = read_s * full_share, read_s * (1.0 - full_share)
         self._eps = read_j * full_share + power.compute_w * pair / peak16
         self._eps_w = read_j * (1.0 - full_share) + power.compute_w * pair_w / peak16
-        self.rho = pair / (eff.attn_eff * peak16 * tp)
-        self.rho_w = pair_w / (eff.attn_eff * peak16 * tp)
-        self.rho_j = power.compute_w * pair / peak16
-        self.rho_w_j = power.compute_w * pair_w / peak16
+        self.rho, self.rho_w = (each / (eff.attn_eff * peak16 * tp) for each in (prompt, prompt_w))
+        self.rho_j, self.rho_w_j = (power.compute_w * each / peak16 for each in (prompt, prompt_w))
         self.window = model.window if model.window_layers else 0
         self.skewed = any(alpha for _, alpha in (*eff.skew_decode, *eff.skew_mixed))
         self.static_w = power.static_w * tp
@@ -160,7 +158,7 @@ class RooflineTiming:
         known = self._tokens_cache.get(tokens)
         if known is None:
             model, eff = self.deployment.model, self.deployment.xpu.timing
-            weights = model.streamed_params(tokens) * self._weight_bytes
+            weights = model.streamed_bytes(tokens, self.deployment.precision)
             other_s = self._collectives_s(tokens) + eff.step_overhead_s + eff.layer_overhead_s * model.layers
             known = self._tokens_cache[tokens] = (weights, other_s)
         return known

@@ -17,7 +17,7 @@ IntArray = npt.NDArray[np.int64]
 
 START, STEPS, A, B, DECODING, PREFILL, CONTEXT, HELD, DYN, FIRST_CLASS = range(10)
 
-EXACT_STEPS = 1 << 22  #: distinct gaps kept one by one; a run with more folds them into bins
+EXACT_STEPS = 1 << 20  #: distinct gaps kept one by one; a run with more folds them into bins
 BIN = 5e-4  #: relative width of such a bin: a percentile is off by at most half of it
 
 

@@ -36,7 +36,12 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Runs 0, 2 and 10, which differ in router, rate and a list."""
     root = tmp_path_factory.mktemp("sweep")
     for name, router, rate in (("10", "b", 8), ("0", "a", 2.5), ("2", "b", 2.5)):
-        config = {"router": {"name": router}, "workload": {"rate": rate, "cv": 1.0}, "plugins": [name], "out": name}
+        config = {
+            "router": {"name": router, "about": {"rate": name}},
+            "workload": {"rate": rate, "cv": 1.0},
+            "plugins": [name],
+            "out": name,
+        }
         write(root / name, make_result(60, seed=len(name)), config, (f"router={router}", f"workload.rate={rate}"))
     return root
 
@@ -77,6 +82,7 @@ def test_sweep_has_a_row_a_run_in_order(sweep: Path) -> None:
     assert table["plugins"].to_list() == ["0", "2", "10"]
     assert "workload.cv" not in table.columns  # the same in all
     assert "out" not in table.columns
+    assert "router.about.rate" not in table.columns  # words about a setting are none
     for key in ("ttft_s_p99", "carbon_kg_total", "usd_per_mtok", "requests_completed", "performance_wall_s"):
         assert table[key].dtype.is_numeric()
     summary = json.loads((sweep / "2" / "summary.json").read_text())
