@@ -19,7 +19,11 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 CONFIG_NAME = "config"
-_OWN_KEYS = ("hydra.mode", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.run.dir", "hydra.output_subdir")
+#: Set by this program: the first five keep Hydra from writing, the last would add a folder that nobody has checked.
+_OWN_KEYS = (
+    *("hydra.mode", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.run.dir", "hydra.output_subdir"),
+    "hydra.searchpath",
+)
 _NO_HYDRA = "no settings of Hydra itself; give hydra.* on the command line"
 
 
@@ -95,11 +99,11 @@ def compose(arguments: Namespace, task: Callable[[Job], None]) -> None:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Refuse overrides of the keys with which this program keeps Hydra from writing files of its own."""
+    """Refuse overrides of the keys of Hydra that this program sets itself."""
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key in _OWN_KEYS:
-            raise InputError(key, value, "not to be set; out=DIR names the folder, --multirun asks for a sweep")
+            raise InputError(key, value, "not to be set; see out=DIR, --multirun and --config-dir")
 
 
 def check_config_dir(folder: Path) -> None:

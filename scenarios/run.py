@@ -100,9 +100,8 @@ def simulate(
     scenario: Scenario, out: Path, config: dict[str, Any], overrides: Sequence[str], started: datetime, label: str = ""
 ) -> dict[str, Any]:
     """Simulate a scenario, write its run folder `out` and return its summary."""
-    from sim.simulation import run
-
     from scenarios.store import write_run
+    from sim.simulation import run
 
     settings = scenario.settings
     with reporter(settings.progress, label) as progress:

@@ -118,8 +118,18 @@ class Observer:
         )  # fmt: skip
 
     def close(self, now: float) -> None:
-        """Record what is still in flight at `now` inside the engines, after they have been halted."""
+        """Record what is still in flight at `now`, after the engines have been halted."""
+        for pool in self.pools:
+            for request in pool.uploading.values():
+                self.records.append(
+                    (request.id, request.arrival_s, IN_FLIGHT, request.slo_class, pool.index, -1, request.prompt, 0,
+                     np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, *NOWHERE * 3)
+                )  # fmt: skip
         for pool, replica, engine in self._replicas:
+            if engine.lost:
+                start, end = np.array([engine.lost_from_s]), np.array([now])
+                self.series[pool.index].busy.add_levels(start, end, 1.0)
+                self.series[pool.index].dyn_w.add_levels(start, end, engine.lost.imag / engine.lost.real)
             for seq in chain(engine.running, engine.waiting):
                 emitted = seq.emitted
                 if seq.decoding:
@@ -149,8 +159,9 @@ class Observer:
                 where = np.tile((float(pool.index), float(replica)), (len(new), 1))
                 self.spans.append(np.hstack((where, new[:, : step_clock.FIRST_CLASS])))
             self._drop_rows(at)
-            for slo_class, gap in engine.preemption_gaps:
+            for slo_class, gap, end in engine.preemption_gaps:
                 self.gaps[pool.index, slo_class].add_values(np.array([gap]))
+                self.series[pool.index].tokens.add_points(np.array([end]))
             engine.preemption_gaps.clear()
         for pool in self.pools:
             self._take_rows(pool.index, np.concatenate(fresh[pool.index]))
@@ -193,7 +204,7 @@ class Observer:
         table = flat_table(self.records, len(FIELDS))
         self.records.clear()
         pool, replica = table[:, COLUMN["pool"]].astype(np.int64), table[:, COLUMN["replica"]].astype(np.int64)
-        served = pool >= 0
+        served = replica >= 0
         base = np.where(served, bases[self._first_replica[pool] + replica], 0)
         first = table[:, COLUMN["row"]].astype(np.int64) + base
         last = table[:, COLUMN["last_row"]].astype(np.int64) + base
@@ -234,13 +245,11 @@ class Observer:
             queued, scheduled, first, last = (
                 mine[:, COLUMN[name]] for name in ("queued_s", "scheduled_s", "first_s", "last_s")
             )
-            started = scheduled >= 0.0
             series.arrivals.add_points(mine[:, COLUMN["arrival_s"]])
-            series.queue.add_levels(queued, np.where(started, scheduled, last), 1.0)
+            started, there = scheduled >= 0.0, ~np.isnan(queued)
+            series.queue.add_levels(queued[there], np.where(started, scheduled, last)[there], 1.0)
             series.running.add_levels(scheduled[started], last[started], 1.0)
-            emitted = first >= 0.0
-            # one token ends each prefill; after a preemption the next is counted where the first was
-            series.tokens.add_points(first[emitted], 1.0 + mine[emitted, COLUMN["preemptions"]])
+            series.tokens.add_points(first[first >= 0.0])
 
     def table(self) -> dict[str, FloatArray]:
         """All records as columns, in order of arrival."""

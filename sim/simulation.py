@@ -18,7 +18,7 @@ from simpy.core import EmptySchedule, StopSimulation
 from simpy.events import NORMAL, URGENT
 
 from sim.accounting.ledger import close_totals, request_columns
-from sim.errors import InputError
+from sim.errors import InputError, number
 from sim.fleet.network import LiveLink
 from sim.fleet.pool import LivePool, balancer_of
 from sim.fleet.spec import CLIENT, Fleet
@@ -27,7 +27,7 @@ from sim.request import Request
 from sim.results import Result
 from sim.rng import Streams
 from sim.routing.base import Router
-from sim.serving.engine import Timer
+from sim.serving.timer import Timer
 from sim.tables import request_table, span_table, timeline_table
 from sim.workload.base import Workload
 
@@ -83,7 +83,7 @@ def run(
     """
     _check(warmup_s, horizon_s, drain, oversize, timeline_bin_s, seed)
     started = time.perf_counter()
-    state = _Run(fleet, workload, router, seed, horizon_s, oversize, timeline_bin_s, keep_spans)
+    state = _Run(fleet, workload, router, seed, horizon_s, drain, oversize, timeline_bin_s, keep_spans)
     step, observer = state.env.step, state.observer
     if not drain:
         state.stop_at_horizon()
@@ -104,17 +104,16 @@ def run(
 def _check(
     warmup_s: float, horizon_s: float | None, drain: bool, oversize: str, bin_s: float | None, seed: int
 ) -> None:
-    if not (warmup_s >= 0.0 and math.isfinite(warmup_s)):
-        raise InputError("warmup_s", warmup_s, "a time >= 0 s")
-    if horizon_s is not None and not (horizon_s > warmup_s and math.isfinite(horizon_s)):
-        raise InputError("horizon_s", horizon_s, f"a time after warmup_s ({warmup_s} s), or null")
-    if not drain and horizon_s is None:
-        raise InputError("drain", drain, "true, or a horizon_s at which to stop")
+    number("warmup_s", warmup_s, "a time >= 0 s", low=0.0)
+    if horizon_s is not None:
+        number("horizon_s", horizon_s, f"a time after warmup_s ({warmup_s} s), or null", above=warmup_s)
+    if not isinstance(drain, bool) or (not drain and horizon_s is None):
+        raise InputError("drain", drain, "true, or false with a horizon_s at which to stop")
     if oversize not in ("error", "reject"):
         raise InputError("oversize", oversize, "error | reject")
-    if bin_s is not None and not (bin_s > 0.0 and math.isfinite(bin_s)):
-        raise InputError("timeline_bin_s", bin_s, "a time > 0 s, or null")
-    if seed < 0:
+    if bin_s is not None:
+        number("timeline_bin_s", bin_s, "a time > 0 s, or null", above=0.0)
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError("seed", seed, "a whole number >= 0")
 
 
@@ -128,6 +127,7 @@ class _Run:
         router: Router,
         seed: int,
         horizon_s: float | None,
+        drain: bool,
         oversize: str,
         bin_s: float | None,
         keep_spans: bool,
@@ -138,7 +138,8 @@ class _Run:
         streams = Streams(seed)
         self.rng = random.Random(int(streams.get("routing").integers(1 << 62)))
         classes = workload.slo_classes
-        self.pools = list(_live_pools(self, fleet, router, len(classes), streams))
+        stop_s = math.inf if drain else self.horizon_s
+        self.pools = list(_live_pools(self, fleet, router, len(classes), streams, stop_s))
         self.observer = Observer(self.pools, classes, bin_s, keep_spans)
         self.complete = self.observer.complete
         self.router = router
@@ -230,7 +231,9 @@ class _Run:
         )
 
 
-def _live_pools(state: _Run, fleet: Fleet, router: Router, classes: int, streams: Streams) -> Iterator[LivePool]:
+def _live_pools(
+    state: _Run, fleet: Fleet, router: Router, classes: int, streams: Streams, stop_s: float
+) -> Iterator[LivePool]:
     links = {
         link.target: LiveLink(state.env, link, streams.get(f"link {link.name}"))
         for link in fleet.links
@@ -249,6 +252,7 @@ def _live_pools(state: _Run, fleet: Fleet, router: Router, classes: int, streams
                 balancer_of(pool, router),
                 classes,
                 lambda pool, replica, seq: state.complete(pool, replica, seq),
+                stop_s,
             )
             index += 1
 

@@ -14,7 +14,8 @@ from sim.fleet.spec import EngineSettings, Pool, Site
 from sim.hardware.sizing import check_fit
 from sim.hardware.timing import Deployment, RooflineTiming, StepTiming
 from sim.request import Request
-from sim.serving.engine import Engine, Shared
+from sim.serving.costs import Shared
+from sim.serving.engine import Engine
 from sim.serving.sequence import Sequence
 
 Done = Callable[["LivePool", int, Sequence], None]
@@ -31,6 +32,7 @@ class LivePool:
         rng: for balancers that draw.
         balancer: one of `BALANCERS`.
         classes: number of SLO classes.
+        stop_s: when the run will be cut off, if it does not drain [s].
         done: called with the pool, the replica's index and the sequence when a request has its last token.
     """
 
@@ -45,6 +47,7 @@ class LivePool:
         balancer: str,
         classes: int,
         done: Done,
+        stop_s: float,
     ) -> None:
         self.env, self.index, self.spec, self.site, self.link, self.rng = env, index, spec, site, link, rng
         self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
@@ -60,7 +63,7 @@ class LivePool:
             engine.max_model_len or spec.model.max_context,
         )
         self.host_w = spec.host.power_w * spec.tp if spec.host else 0.0
-        self.shared = Shared(self.timing)
+        self.shared, self.stop_s = Shared(self.timing), stop_s
         self.engines = [self._replica(engine, classes) for _ in range(spec.replicas)]
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
@@ -70,6 +73,7 @@ class LivePool:
         self.loads = [0] * spec.replicas
         self.order = [(0, i) for i in range(spec.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
+        self.uploading: dict[int, Request] = {}  # on their way over the link
         self._finished = [self._on_done(i, done) for i in range(spec.replicas)]
 
     def _replica(self, engine: EngineSettings, classes: int) -> Engine:
@@ -85,6 +89,7 @@ class LivePool:
             classes,
             self.shared,
             self.spec.boot_s,
+            self.stop_s,
         )
 
     def send(self, request: Request) -> None:
@@ -98,7 +103,8 @@ class LivePool:
             self.link.upload(self.link.spec.prompt_bytes_per_token * request.prompt, request, self._deliver)
 
     def _deliver(self, request: Request) -> None:
-        now = request.queued_s = request.arrival_s if self.link is None else self.env.now
+        # the clock may be a rounding error before the arrival that it was set for
+        now = request.queued_s = request.arrival_s if self.link is None else max(self.env.now, request.arrival_s)
         replica = self._pick(self) if self.replicas > 1 else 0
         self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
         self.engines[replica].submit(Sequence(request, now, self._finished[replica]), now)

@@ -69,7 +69,10 @@ class StepTiming(Protocol):
     headroom_w: float
 
     def step(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
-        """Cost of a step over `decoding` sequences and `prefills` chunks of `prefill_tokens` tokens in all."""
+        """Cost of a step over `decoding` sequences and `prefills` chunks of `prefill_tokens` tokens in all.
+
+        Engines ask once for each kind of step and keep the answer.
+        """
         ...
 
 
@@ -122,18 +125,10 @@ class RooflineTiming:
         self.static_w = power.static_w * tp
         self.idle_w = xpu.idle_w * tp
         self.headroom_w = (xpu.tdp_w - power.static_w) * tp
-        self._cache: dict[tuple[int, int, int], StepCost] = {}
         self._tokens_cache: dict[int, tuple[float, float]] = {}
 
     def step(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
-        """See `StepTiming.step`; costs are computed once for each kind of step."""
-        key = (decoding, prefill_tokens, prefills)
-        cost = self._cache.get(key)
-        if cost is None:
-            cost = self._cache[key] = self._compute(decoding, prefill_tokens, prefills)
-        return cost
-
-    def _compute(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
+        """See `StepTiming.step`."""
         xpu, tp = self.deployment.xpu, self.deployment.tp
         eff, power = xpu.timing, xpu.power
         tokens, sequences = decoding + prefill_tokens, decoding + prefills

@@ -36,7 +36,7 @@ class DecodeSet:
         by_class: n by SLO class.
         running: admitted sequences in order of admission, prompts in prefill included.
         rows: the step clock: one row a span, see `sim.serving.step_clock`; first_row: rows already folded away.
-        preemption_gaps: (SLO class, gap [s]) between two tokens across a preemption.
+        preemption_gaps: (SLO class, gap [s], its end [s]) between two tokens across a preemption.
         active_w: power of a busy replica beside dynamic energy, host included [W].
         now_intensity: carbon intensity of the present span [g/kWh]; varying: False if it never changes.
     """
@@ -86,7 +86,7 @@ class DecodeSet:
         self._equal = self._by_context = self._by_moment = 0j
         self.rows: list[Row] = []
         self.first_row = 0
-        self.preemption_gaps: list[tuple[int, float]] = []
+        self.preemption_gaps: list[tuple[int, float, float]] = []
 
     def join(self, seq: Sequence) -> None:
         """Let a sequence decode from the next step on; `seq.emitted` counts its tokens so far."""

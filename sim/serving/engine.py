@@ -2,27 +2,28 @@
 
 Between changes (an arrival that can be admitted, a prompt that ends, a sequence that finishes, memory that runs out) a
 batch's steps are an arithmetic progression, so the engine sleeps once over all of them: a *span*. Reading order:
-`submit` (a request comes), `_plan` (what the next step holds), `_launch` (how long it and its equals take),
-`_commit` (the span is over: clock, shares, finishes). `tests/oracles/reference_engine.py` does the same with one loop a
-step and one a sequence; both agree to rounding.
+`submit` (a request comes), `Scheduler.schedule` (what the next step holds), `_launch` (how long it and its equals
+take), `_commit` (the span is over: clock, shares, finishes). `tests/oracles/reference_engine.py` does the same with one
+loop a step and one a sequence; both agree to rounding.
 """
 
 from __future__ import annotations
 
 import math
-from collections import deque
 from heapq import heappop
-from typing import Any
 
 from simpy import Environment
-from simpy.events import NORMAL, Event
+from simpy.events import NORMAL
 
 from sim.accounting.signal import Signal
 from sim.hardware.timing import StepTiming
-from sim.serving.decode_set import REBASE_STEPS, DecodeSet
+from sim.serving.costs import Shared, capped
+from sim.serving.decode_set import REBASE_STEPS
 from sim.serving.kv_cache import decode_blocks, steps_that_fit
 from sim.serving.prefill import PrefillWork, chunk_pairs, prefill_work
+from sim.serving.scheduler import Scheduler
 from sim.serving.sequence import Sequence
+from sim.serving.timer import Timer
 
 TOLERANCE_S = 1e-9  #: an arrival this close to a step boundary joins the step that starts there [s]
 NO_PREFILL = PrefillWork(1, 0, 0.0, 0.0, 0.0, 0.0)
@@ -31,61 +32,8 @@ NO_PREFILL = PrefillWork(1, 0, 0.0, 0.0, 0.0, 0.0)
 #: part split equally, its growth, kappa, rho and rho_w; and the tokens a step
 Span = tuple[float, float, float, complex, complex, complex, complex, complex, complex, complex, int]
 
-#: a `StepCost` as the engine uses it, seconds + 1j * joules: fixed, kappa, skew [s], windowed, never capped
-Cost = tuple[complex, complex, float, complex, bool]
 
-
-class Timer(Event):
-    """An event that can be scheduled again and again; the cheapest wake-up SimPy allows."""
-
-    _ok = True
-    _value = None
-
-    def __init__(self, env: Environment, callback: Any) -> None:
-        self.env = env
-        self.wake = [callback]
-        self.callbacks = self.wake
-
-
-def _capped(charge: complex, head_w: float) -> complex:
-    """The same energy over the time that it takes at the power limit."""
-    return complex(charge.imag / head_w, charge.imag)
-
-
-class Shared:
-    """What the engines of one pool share.
-
-    Attributes:
-        waiting: sequences that wait, over all engines: what routers read of a pool without asking each.
-        decode_costs: costs of pure decode steps by batch size; mixed_costs: by (decoding, prompt tokens, prompts).
-    """
-
-    __slots__ = ("_timing", "decode_costs", "mixed_costs", "waiting")
-
-    def __init__(self, timing: StepTiming) -> None:
-        self._timing = timing
-        self.waiting = 0
-        self.decode_costs: dict[int, Cost] = {}
-        self.mixed_costs: dict[tuple[int, int, int], Cost] = {}
-
-    def cost(self, decoding: int, prefill_tokens: int, prefills: int) -> Cost:
-        """Find the cost of one kind of step and keep it."""
-        step = self._timing.step(decoding, prefill_tokens, prefills)
-        cost = (
-            complex(step.fixed_s, step.fixed_j),
-            complex(step.tau * (1.0 - step.alpha), step.eps),
-            step.tau * step.alpha,
-            complex(step.tau_w, step.eps_w),
-            step.never_capped,
-        )
-        if prefills:
-            self.mixed_costs[decoding, prefill_tokens, prefills] = cost
-        else:
-            self.decode_costs[decoding] = cost
-        return cost
-
-
-class Engine(DecodeSet):
+class Engine(Scheduler):
     """One replica. Times in seconds, energy in joules.
 
     Args:
@@ -99,35 +47,27 @@ class Engine(DecodeSet):
         classes: number of SLO classes.
         shared: what it shares with the other engines of its pool; None if it is alone.
         ready_s: when the replica has booted [s]; requests wait until then.
+        stop_s: when it will be halted [s]; no signal is read beyond.
 
     Attributes:
-        waiting: the queue, first come first served; a preempted sequence returns to its head.
         busy: time in steps and their dynamic energy, as seconds + 1j * joules.
         busy_g: carbon of all busy energy, host included, where intensity varies [J * g/kWh].
         busy_gs: intensity over busy time, where it varies [s * g/kWh].
         end_s: when the last step ended [s].
-        lost, lost_g: the same of a step that `halt` cut short.
-        preemptions: how many there were.
+        lost, lost_g: the same of a step that `halt` cut short; lost_from_s: when that began [s].
     """
 
     __slots__ = (
-        "_chunks",
         "_decode_costs",
-        "_held",
         "_k",
-        "_left",
         "_mixed_costs",
-        "_partial",
         "_planning",
-        "_preempted",
         "_rho",
         "_rho_w",
         "_schedule",
         "_span",
         "_timer",
         "_wake_at",
-        "blocks",
-        "budget",
         "busy",
         "busy_g",
         "busy_gs",
@@ -135,15 +75,13 @@ class Engine(DecodeSet):
         "env",
         "intensity",
         "lost",
+        "lost_from_s",
         "lost_g",
-        "max_seqs",
         "next_change",
-        "preemptions",
         "ready_s",
-        "shared",
+        "stop_s",
         "timing",
-        "waiting",
-    )
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -158,23 +96,18 @@ class Engine(DecodeSet):
         classes: int = 1,
         shared: Shared | None = None,
         ready_s: float = 0.0,
+        stop_s: float = math.inf,
     ) -> None:
-        super().__init__(block_size, timing.window, timing.skewed, classes, timing.static_w + host_w)
+        active_w = timing.static_w + host_w
+        shared = shared or Shared(timing)
+        super().__init__(shared, blocks, block_size, max_seqs, budget, timing.window, timing.skewed, classes, active_w)
         self.env, self.timing = env, timing
-        self.blocks, self.max_seqs, self.budget = blocks, max_seqs, budget
         self.intensity = intensity
         self.next_change = intensity.next_change(0.0)
         self.varying = math.isfinite(self.next_change)
         self.now_intensity = intensity.at(0.0)
-        self.ready_s = ready_s
-        self.waiting: deque[Sequence] = deque()
-        self.shared = shared if shared is not None else Shared(timing)
-        # the plan of the coming step, and the span it became
-        self._partial: Sequence | None = None  # the one prompt that a step left unfinished: always the last admitted
-        self._chunks: list[tuple[Sequence, int]] = []
-        self._held = 0  # blocks of the prompts in `_chunks`
-        self._left = 0  # token budget that the plan leaves
-        self._preempted = self._planning = False
+        self.ready_s, self.stop_s = ready_s, stop_s
+        self._planning = False
         self._span: Span | None = None
         self._k = 0
         self._timer = Timer(env, self._on_timer)
@@ -183,8 +116,7 @@ class Engine(DecodeSet):
         self._decode_costs, self._mixed_costs = self.shared.decode_costs, self.shared.mixed_costs
         self._schedule = env.schedule
         self.busy = self.lost = 0j
-        self.busy_g = self.busy_gs = self.lost_g = self.end_s = 0.0
-        self.preemptions = 0
+        self.busy_g = self.busy_gs = self.lost_g = self.lost_from_s = self.end_s = 0.0
 
     # -- arrivals -----------------------------------------------------------------------------------------------------
 
@@ -197,18 +129,18 @@ class Engine(DecodeSet):
             return
         span = self._span
         if span is None:
-            if now >= self.ready_s:
-                self._plan(now)
+            if now >= self.ready_s and self.schedule(now):
+                self._launch(now)
             else:
                 self._arm(self.ready_s)
             return
-        if len(waiting) > 1 or not self._left or len(self.running) >= self.max_seqs or self._preempted:
+        if len(waiting) > 1 or not self.left or len(self.running) >= self.max_seqs or self.preempted:
             return  # behind a request that waits already, or no seat or budget before the span ends
         k = self._steps_until(now)
         if k >= self._k:
             return
         block, n = self.block_size, self.n
-        need = self._held - (-seq.length // block)
+        need = self.held - (-seq.length // block)
         context = self.context + n * k
         if (context + n * (block - 1)) // block + need > self.blocks and (
             decode_blocks(self._residues, self.j + k, context) + need > self.blocks
@@ -218,7 +150,7 @@ class Engine(DecodeSet):
             self._k = k
             self._arm(span[0] + k * span[1] + span[2] * (k * (k - 1) * 0.5))
         else:
-            self._admit(span[0])
+            self.admit(span[0])
             self._launch(span[0])
 
     def _steps_until(self, now: float) -> int:
@@ -244,100 +176,16 @@ class Engine(DecodeSet):
             return 0
         steps = min(max(self._steps_until(self.env.now) - 1, 0), self._k - 1)
         decode = decode_blocks(self._residues, self.j + steps, self.context + self.n * steps)
-        if len(self._chunks) == 1:
-            seq, chunk = self._chunks[0]
+        if len(self.chunks) == 1:
+            seq, chunk = self.chunks[0]
             return decode - (-(seq.done + chunk * (steps + 1)) // self.block_size)
-        return decode + self._held
-
-    # -- planning a step ----------------------------------------------------------------------------------------------
-
-    def _plan(self, t: float) -> None:
-        """Fill the step that starts at `t`: running decodes, the unfinished prompt, then the queue."""
-        n, block, partial = self.n, self.block_size, self._partial
-        self._preempted = False
-        self._chunks = []
-        self._held = 0 if partial is None else -(-partial.done // block)
-        if (self.context + n * (block - 1)) // block + self._held > self.blocks and not self._fits(self._held):
-            self._make_room(t)
-            partial = self._partial
-        self._left = self.budget - self.n
-        if partial is not None:
-            chunk = min(partial.length - partial.done, self._left)
-            held = -(-(partial.done + chunk) // block)
-            if self._fits(held):
-                self._chunks.append((partial, chunk))
-                self._held = held
-                self._left -= chunk
-            else:
-                self._preempt(t)
-        if self.waiting and not self._preempted:
-            self._admit(t)
-        if self.n or self._chunks:
-            self._launch(t)
-        else:
-            self._span = None
-            self._wake_at = math.inf
-
-    def _fits(self, blocks: int) -> bool:
-        """Whether `blocks` blocks fit beside what the decode set takes in the coming step."""
-        n, block = self.n, self.block_size
-        # an upper bound first: a sequence leaves at most B - 1 slots of its last block empty
-        if (self.context + n * (block - 1)) // block + blocks <= self.blocks:
-            return True
-        return decode_blocks(self._residues, self.j, self.context) + blocks <= self.blocks
-
-    def _make_room(self, t: float) -> None:
-        """Preempt from the tail of `running` until the decode set's next step fits."""
-        while not self._fits(self._held):
-            self._preempt(t)
-
-    def _admit(self, t: float) -> None:
-        """Admit from the head of the queue while seats, token budget and memory last. A prompt is admitted only if
-        all of it would fit; its blocks are taken chunk by chunk."""
-        waiting, running, block = self.waiting, self.running, self.block_size
-        while waiting and self._left > 0 and len(running) < self.max_seqs:
-            seq = waiting[0]
-            if not self._fits(self._held - (-seq.length // block)):
-                return
-            waiting.popleft()
-            self.shared.waiting -= 1
-            running[seq] = None
-            if seq.scheduled_s < 0.0:
-                seq.scheduled_s = t
-            chunk = min(seq.length, self._left)
-            self._chunks.append((seq, chunk))
-            self._held -= -chunk // block
-            self._left -= chunk
-
-    def _preempt(self, t: float) -> None:
-        """Take the last admitted sequence out, back to the head of the queue, to be computed again from its start."""
-        seq, _ = self.running.popitem()
-        if seq.decoding:
-            self.withdraw(seq)
-            seq.last_s = t
-            if seq.segments is None:
-                seq.segments = []
-            seq.segments.append((seq.row, seq.last_row, 0.0))
-        else:
-            self._partial = None
-            self._held = 0
-        seq.waste += seq.prefill
-        seq.waste_g += seq.prefill_g
-        seq.prefill = 0j
-        seq.prefill_g = 0.0
-        seq.length = seq.request.prompt + seq.emitted
-        seq.done = 0
-        seq.preemptions += 1
-        self.preemptions += 1
-        self._preempted = True
-        self.waiting.appendleft(seq)
-        self.shared.waiting += 1
+        return decode + self.held
 
     # -- running a span -----------------------------------------------------------------------------------------------
 
     def _launch(self, t: float) -> None:
         """Cost the planned step and as many equal ones as follow it, and sleep to their end."""
-        n, j, chunks = self.n, self.j, self._chunks
+        n, j, chunks = self.n, self.j, self.chunks
         if chunks:
             work = prefill_work(self, chunks)
             k, tokens = work.k, n + work.tokens
@@ -349,7 +197,7 @@ class Engine(DecodeSet):
             work, tokens = NO_PREFILL, n
             cost = self._decode_costs.get(n) or self.shared.cost(n, 0, 0)
             k = self._finishes[0][0] - j
-            if self._preempted:
+            if self.preempted:
                 k = 1  # the victim heads the queue and may come back in the next step
             elif (self.context + n * (k + self.block_size - 2)) // self.block_size > self.blocks:
                 free = self.blocks - decode_blocks(self._residues, j, self.context)
@@ -377,9 +225,9 @@ class Engine(DecodeSet):
             if excess * slope < 0.0:  # the limit begins or ceases to bind: end the span there
                 k = min(k, max(1, math.ceil(-excess / slope)))
             if excess > 0.0:
-                equal, growth, kappa = _capped(equal, head), _capped(growth, head), _capped(kappa, head)
-                first, more = _capped(first, head), _capped(more, head)
-                rho, rho_w = _capped(rho, head), _capped(rho_w, head)
+                equal, growth, kappa = capped(equal, head), capped(growth, head), capped(kappa, head)
+                first, more = capped(first, head), capped(more, head)
+                rho, rho_w = capped(rho, head), capped(rho_w, head)
         a, b = first.real, more.real
         end = t + k * a + b * (k * (k - 1) * 0.5)
         if end > self.next_change:
@@ -387,7 +235,9 @@ class Engine(DecodeSet):
             end = t + k * a + b * (k * (k - 1) * 0.5)
         self._span = (t, a, b, first, more, equal, growth, kappa, rho, rho_w, tokens)
         self._k = k
-        self._arm(end)
+        self._wake_at = end
+        delay = end - self.env.now
+        self._schedule(self._timer, NORMAL, delay if delay > 0.0 else 0.0)
 
     def _meet_signal(self, t: float, a: float, b: float, k: int) -> int:
         """Cut a span that would cross a change of intensity: whole steps before it, or the one step that straddles it,
@@ -400,7 +250,8 @@ class Engine(DecodeSet):
                 return k
         if t + a > self.next_change:
             self.settle_all()
-            self.now_intensity = self.intensity.integral(t, t + a) / a
+            until = min(t + a, max(self.stop_s, self.next_change))
+            self.now_intensity = self.intensity.integral(t, until) / (until - t)
             self.next_change = t + a
             return 1
         low, high = 1, k  # `low` steps end before the change, `high` do not
@@ -426,7 +277,11 @@ class Engine(DecodeSet):
         self._planning = True  # whoever submits from a callback joins the step that is planned next
         if self._span is not None:
             self._commit(at)
-        self._plan(at)
+        if self.schedule(at):
+            self._launch(at)
+        else:
+            self._span = None
+            self._wake_at = math.inf
         self._planning = False
 
     def halt(self, now: float) -> None:
@@ -446,6 +301,7 @@ class Engine(DecodeSet):
             self._commit(t)
         self._span = None
         if now > t:
+            self.lost_from_s = t
             step = first + more * whole
             self.lost = step * ((now - t) / step.real)
             self.lost_g = (self.active_w * self.lost.real + self.lost.imag) * self.now_intensity
@@ -453,13 +309,19 @@ class Engine(DecodeSet):
     def _commit(self, end: float) -> None:
         """The span is over at `end`: write the clock, book the shares, let sequences begin and end."""
         t, a, b, first, more, equal, growth, kappa, rho, rho_w, tokens = self._span  # type: ignore[misc]
-        k, n, j, chunks = self._k, self.n, self.j, self._chunks
-        half = k * (k - 1) * 0.5
-        total = k * first + half * more
-        part = (k * equal + half * growth) / tokens  # each token's equal part
+        k, n, j, chunks = self._k, self.n, self.j, self.chunks
+        # `part` is each token's equal part
+        if k == 1:
+            total, part = first, equal / tokens
+            self._by_context += kappa
+            self._by_moment += (j - self.base) * kappa
+        else:
+            half = k * (k - 1) * 0.5
+            total = k * first + half * more
+            part = (k * equal + half * growth if growth else k * equal) / tokens
+            self._by_context += k * kappa
+            self._by_moment += (k * (j - self.base) + half) * kappa
         self._equal += part
-        self._by_context += k * kappa
-        self._by_moment += (k * (j - self.base) + half) * kappa
         self.busy += total
         self.end_s = end
         if self.varying:
@@ -511,7 +373,7 @@ class Engine(DecodeSet):
             gap = t - seq.last_s
             first, last, _ = seq.segments[-1]
             seq.segments[-1] = (first, last, gap)
-            self.preemption_gaps.append((seq.request.slo_class, gap))
+            self.preemption_gaps.append((seq.request.slo_class, gap, t))
         seq.emitted += 1
         if seq.emitted == seq.target:
             del self.running[seq]

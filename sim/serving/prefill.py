@@ -8,7 +8,7 @@ from sim.serving.kv_cache import decode_blocks
 from sim.serving.sequence import Sequence
 
 if TYPE_CHECKING:
-    from sim.serving.engine import Engine
+    from sim.serving.scheduler import Scheduler
 
 
 class PrefillWork(NamedTuple):
@@ -46,12 +46,12 @@ def chunk_pairs(done: int, chunk: int, k: int, window: int) -> tuple[float, floa
     return pairs, below * (done + (below + 1) * 0.5) + float((chunk - below) * window)
 
 
-def prefill_work(engine: Engine, chunks: list[tuple[Sequence, int]]) -> PrefillWork:
+def prefill_work(scheduler: Scheduler, chunks: list[tuple[Sequence, int]]) -> PrefillWork:
     """The prefill of the coming step, and for how many steps it stays the same but for the prefix it reads.
 
     Only one prompt that fills the token budget by itself repeats: nothing else can be admitted meanwhile.
     """
-    window = engine._window
+    window = scheduler._window
     if len(chunks) > 1:
         tokens = 0
         pairs = pairs_w = 0.0
@@ -65,26 +65,26 @@ def prefill_work(engine: Engine, chunks: list[tuple[Sequence, int]]) -> PrefillW
     done = seq.done
     pairs, pairs_w = chunk_pairs(done, chunk, 1, window)
     k = 1
-    if not engine._left and not engine._preempted:
+    if not scheduler.left and not scheduler.preempted:
         k = max(1, (seq.length - done) // chunk)
         if window and done < window:
             k = min(k, max(1, (window - done) // chunk))
         if k > 1:
-            k = _steps_in_memory(engine, done, chunk, k)
+            k = _steps_in_memory(scheduler, done, chunk, k)
     growth = float(chunk * chunk)
     return PrefillWork(k, chunk, pairs, growth, pairs_w, 0.0 if done + chunk > window else growth)
 
 
-def _steps_in_memory(engine: Engine, done: int, chunk: int, k: int) -> int:
+def _steps_in_memory(scheduler: Scheduler, done: int, chunk: int, k: int) -> int:
     """How many of `k` equal steps fit in memory; the first one does."""
-    block, n, blocks = engine.block_size, engine.n, engine.blocks
-    if (engine.context + n * (k + block - 2)) // block - (-(done + chunk * k) // block) <= blocks:
+    block, n, blocks = scheduler.block_size, scheduler.n, scheduler.blocks
+    if (scheduler.context + n * (k + block - 2)) // block - (-(done + chunk * k) // block) <= blocks:
         return k
     low, high = 1, k + 1
     while high - low > 1:
         steps = (low + high) // 2
         ahead = steps - 1
-        used = decode_blocks(engine._residues, engine.j + ahead, engine.context + n * ahead)
+        used = decode_blocks(scheduler._residues, scheduler.j + ahead, scheduler.context + n * ahead)
         if used - (-(done + chunk * steps) // block) <= blocks:
             low = steps
         else:

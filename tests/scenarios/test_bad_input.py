@@ -72,6 +72,10 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "interpolation leads nowhere": (["run", "seed=${{nope}}"], ["seed='${{nope}}'", "nope"]),
     "group is taken away": (["run", "~router"], ["router._target_=None", "a class in sim"]),
     "hydra's mode": (["run", "hydra.mode=MULTIRUN"], ["hydra.mode='MULTIRUN'", "--multirun"]),
+    "a folder behind our back": (
+        ["run", "hydra.searchpath=[file:///tmp]"],
+        ["hydra.searchpath='[file:///tmp]'", "--config-dir"],
+    ),
     # -- settings
     "seed is a word": (["run", "seed=two"], ["seed='two'", "whole number"]),
     "seed is negative": (["run", "seed=-1"], ["seed=-1", "at least 0"]),

@@ -13,8 +13,9 @@ from simpy import Environment
 from sim.accounting.signal import Constant
 from sim.hardware.timing import StepCost
 from sim.request import Request
-from sim.serving.engine import Engine, Timer
+from sim.serving.engine import Engine
 from sim.serving.sequence import Sequence
+from sim.serving.timer import Timer
 from tests.oracles.reference_engine import Job, ReferenceEngine
 
 REL = 1e-9

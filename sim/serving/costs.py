@@ -1,0 +1,47 @@
+"""What steps cost in the form that the engine computes with, kept for all engines of a pool."""
+
+from __future__ import annotations
+
+from sim.hardware.timing import StepTiming
+
+#: a `StepCost` as seconds + 1j * joules: fixed, kappa, skew [s], windowed, and whether it can never be capped
+Cost = tuple[complex, complex, float, complex, bool]
+
+
+class Shared:
+    """What the engines of one pool share.
+
+    Attributes:
+        waiting: sequences that wait, over all engines: what routers read of a pool without asking each.
+        decode_costs: costs of pure decode steps by batch size.
+        mixed_costs: costs of steps with prefill, by (decoding sequences, prompt tokens, prompts).
+    """
+
+    __slots__ = ("_timing", "decode_costs", "mixed_costs", "waiting")
+
+    def __init__(self, timing: StepTiming) -> None:
+        self._timing = timing
+        self.waiting = 0
+        self.decode_costs: dict[int, Cost] = {}
+        self.mixed_costs: dict[tuple[int, int, int], Cost] = {}
+
+    def cost(self, decoding: int, prefill_tokens: int, prefills: int) -> Cost:
+        """Find the cost of one kind of step, and keep it."""
+        step = self._timing.step(decoding, prefill_tokens, prefills)
+        cost = (
+            complex(step.fixed_s, step.fixed_j),
+            complex(step.tau * (1.0 - step.alpha), step.eps),
+            step.tau * step.alpha,
+            complex(step.tau_w, step.eps_w),
+            step.never_capped,
+        )
+        if prefills:
+            self.mixed_costs[decoding, prefill_tokens, prefills] = cost
+        else:
+            self.decode_costs[decoding] = cost
+        return cost
+
+
+def capped(charge: complex, head_w: float) -> complex:
+    """The same energy over the time that it takes at the power limit, `head_w` above static power [W]."""
+    return complex(charge.imag / head_w, charge.imag)

@@ -1,0 +1,175 @@
+"""Small fleets and workloads for whole-run tests: every cost visible, every number simple to compute by hand."""
+
+from __future__ import annotations
+
+import math
+import random
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from simpy import Environment
+
+from sim import Constant, EngineSettings, Fleet, Host, Owned, Pool, Rent, Result, Site, SLOClass, run
+from sim.accounting.embodied import Embodied
+from sim.fleet.pool import LivePool
+from sim.hardware.model import Model
+from sim.hardware.xpu import XPU, PowerCoefficients, TimingCoefficients
+from sim.request import Request
+from sim.rng import Streams
+from sim.routing.base import FleetView, PoolView, Router
+from sim.workload.base import RequestBatch
+
+CHAT = SLOClass("chat", ttft_s=0.5, tpot_s=0.05, expected_ttft_s=0.2, digest_tokens_per_s=20.0)
+VOICE = SLOClass("voice", ttft_s=0.1, e2e_s=1.0, expected_ttft_s=0.05, digest_tokens_per_s=200.0)
+
+MODEL = Model(
+    "toy", "toy/toy", layers=4, hidden=64, heads=4, kv_heads=2, head_dim=16, vocab=1000, params=1e6, params_active=1e6,
+    embedding_params=64_000.0, max_context=100_000,
+)  # fmt: skip
+WINDOWED = Model(
+    "toy-window", "toy/window", layers=4, hidden=64, heads=4, kv_heads=2, head_dim=16, vocab=1000, params=1e6,
+    params_active=1e6, embedding_params=64_000.0, max_context=100_000, window=24, window_layers=2,
+)  # fmt: skip
+
+
+def xpu(
+    speed: float = 1.0,
+    *,
+    tdp_w: float = 300.0,
+    skew: tuple[tuple[float, float], ...] = (),
+    timing: dict[str, Any] | None = None,
+    power: dict[str, float] | None = None,
+    **changes: Any,
+) -> XPU:
+    """A chip on which a decode step of the toy model takes some milliseconds and every token of context shows."""
+    coefficients = {
+        "compute_eff": 0.5, "weight_eff": 0.8, "kv_eff": 0.6, "attn_eff": 0.4, "step_overhead_s": 1e-3 / speed,
+        "layer_overhead_s": 1e-4 / speed, "seq_overhead_s": 2e-5 / speed, "link_bytes_per_s": 1e8,
+        "link_latency_s": 1e-5, "skew_decode": skew, "skew_mixed": skew,
+    } | (timing or {})  # fmt: skip
+    watts = {"static_w": 80.0, "compute_w": 200.0, "memory_w": 120.0} | (power or {})
+    fields: dict[str, Any] = {
+        "peak_flops": {"bf16": speed * 2e11, "fp16": speed * 2e11, "int8": speed * 4e11},
+        "memory_bytes": 1e8, "bandwidth_bytes_per_s": speed * 5e8, "tdp_w": tdp_w, "idle_w": 40.0,
+        "weight_only_formats": ("int4",),
+    } | changes  # fmt: skip
+    return XPU("toy", "toy", timing=TimingCoefficients(**coefficients), power=PowerCoefficients(**watts), **fields)
+
+
+def embodied(kg: float = 100.0) -> Embodied:
+    """Embodied carbon with an interval, over a short life so that it shows."""
+    return Embodied(0.5 * kg, kg, 2.0 * kg, "board", "published", 1e6, "test")
+
+
+def pool(name: str = "pool", **changes: Any) -> Pool:
+    """A pool of one replica of the toy model; `engine` may be a mapping of settings."""
+    engine = changes.pop("engine", {})
+    settings = engine if isinstance(engine, EngineSettings) else EngineSettings(**({"kv_blocks": 200} | engine))
+    fields: dict[str, Any] = {
+        "model": MODEL, "xpu": xpu(), "host": Host(30.0, embodied(40.0)), "embodied": embodied(),
+        "cost": Rent(3.6),
+    } | changes  # fmt: skip
+    return Pool(name, engine=settings, **fields)
+
+
+def owned() -> Owned:
+    """Ownership with a tariff, so that cost has a part per joule."""
+    return Owned(20_000.0, electricity_usd_per_kwh=0.2, nameplate_kw_per_xpu=0.5, colo_usd_per_kw_month=100.0)
+
+
+def fleet_of(*pools: Pool, kind: str = "cloud", **site: Any) -> Fleet:
+    """One site without a link."""
+    return Fleet((Site("site", kind, pools, **site),))
+
+
+@dataclass
+class ListWorkload:
+    """Requests as (arrival [s], prompt, output[, SLO class]), a few a batch so that batches are crossed."""
+
+    rows: Sequence[tuple[Any, ...]]
+    slo_classes: tuple[SLOClass, ...] = (CHAT,)
+    batch: int = 7
+
+    def batches(self, streams: Streams) -> Iterator[RequestBatch]:
+        for start in range(0, len(self.rows), self.batch):
+            part = [(*row, 0)[:4] for row in self.rows[start : start + self.batch]]
+            arrival, prompt, output, slo = zip(*part)
+            yield RequestBatch(
+                np.array(arrival, dtype=np.float64), *(np.array(each, dtype=np.int64) for each in (prompt, output, slo))
+            )
+
+    def expected_requests(self) -> float | None:
+        return float(len(self.rows))
+
+
+class StepSignal:
+    """Intensity that changes every `period` seconds; slow and obvious."""
+
+    basis, source = "lca", "test"
+
+    def __init__(self, period: float, values: Sequence[float], last: float = 2e4) -> None:
+        self.edges = [i * period for i in range(math.ceil(last / period))]
+        self.values = values
+
+    def at(self, t_s: float) -> float:
+        return self.values[(bisect_right(self.edges, t_s) - 1) % len(self.values)]
+
+    def next_change(self, t_s: float) -> float:
+        return self.edges[bisect_right(self.edges, t_s)]
+
+    def integral(self, t0_s: float, t1_s: float) -> float:
+        total, t = 0.0, t0_s
+        while t < t1_s:
+            end = min(t1_s, self.next_change(t))
+            total += self.at(t) * (end - t)
+            t = end
+        return total
+
+
+@dataclass
+class First:
+    """Sends everything to the first pool, whatever its length."""
+
+    balancer: str | None = None
+
+    def choose(self, request: Request, fleet: FleetView) -> PoolView | None:
+        return fleet.pools[0]
+
+
+@dataclass
+class Spy:
+    """Another router, and a view of the live pools for the tests; counts what arrived."""
+
+    router: Router
+    pools: list[LivePool] = field(default_factory=list)
+    arrived: int = 0
+
+    def __post_init__(self) -> None:
+        self.balancer = getattr(self.router, "balancer", None)
+
+    def bind(self, fleet: Any) -> None:
+        self.pools = fleet.pools
+        bind = getattr(self.router, "bind", None)
+        if bind is not None:
+            bind(fleet)
+
+    def choose(self, request: Request, fleet: FleetView) -> PoolView | None:
+        self.arrived += 1
+        return self.router.choose(request, fleet)
+
+
+def simulate(fleet: Fleet, rows: Sequence[tuple[Any, ...]], router: Router | None = None, **settings: Any) -> Result:
+    """Run rows of a `ListWorkload` on a fleet, by default on its first pool."""
+    classes = settings.pop("slo_classes", (CHAT,))
+    return run(fleet, ListWorkload(rows, classes), router or First(), **settings)
+
+
+def live_pool(spec: Pool, balancer: str = "least_outstanding", env: Environment | None = None) -> LivePool:
+    """A live pool by itself: no link, no observer."""
+    site = Site("site", "cloud", (spec,), Constant(100.0))
+    return LivePool(
+        env or Environment(), 0, spec, site, None, random.Random(1), balancer, 1, lambda pool, replica, seq: None
+    )
