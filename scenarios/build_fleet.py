@@ -7,7 +7,7 @@ from typing import Any
 
 from scenarios.build_accounts import cost_of, embodied_of, host_of, intensity_of
 from scenarios.entries import Catalogue
-from scenarios.schema import Check, Section, anything, boolean, integer, number, one_of, text, within
+from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, text, within
 from sim.fleet.spec import CLIENT, SITE_KINDS, EngineSettings, Fleet, Link, Pool, Site
 from sim.units import BYTES_PER_VALUE
 
@@ -92,6 +92,8 @@ def _engine(engine: Section) -> EngineSettings:
             "gpu_memory_utilization", number("a share in (0, 1]", above=0.0, high=1.0), default.gpu_memory_utilization
         ),
         max_model_len=engine.get("max_model_len", whole, None),
+        async_scheduling=engine.get("async_scheduling", boolean, default.async_scheduling),
+        padding=tuple(engine.get("padding", list_of(whole), [])),
     )
     engine.finish()
     return made

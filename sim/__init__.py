@@ -7,7 +7,15 @@ Open these three first:
 
 A fleet in a few lines::
 
-    from sim import Fleet, LeastOutstanding, Pool, Site, SyntheticWorkload, catalogue, run
+    from sim import Constant, Fleet, Pool, Rent, Site, act_of, catalogue, run
+    from sim.routing import LeastOutstanding
+    from sim.workload import Fixed, Poisson, SyntheticWorkload
+
+    h100 = catalogue.xpu("h100_sxm")
+    pool = Pool("h100", catalogue.model("llama_3_1_8b"), h100, replicas=2, cost=Rent(2.69), embodied=act_of(h100))
+    workload = SyntheticWorkload(Poisson(8.0), Fixed(prompt=1000, output=200), limit=1000)
+    result = run(Fleet([Site("cloud", "cloud", [pool], Constant(400.0))]), workload, LeastOutstanding(), seed=1)
+    print(result.requests["ttft_s"].mean(), result.pools[0].cost_usd)
 """
 
 from sim.accounting.cost import Owned, Rent
@@ -15,6 +23,7 @@ from sim.accounting.embodied import Embodied, act, act_of, published
 from sim.accounting.signal import Constant, Signal
 from sim.errors import InputError
 from sim.fleet.spec import EngineSettings, Fleet, Host, Link, Pool, Site
+from sim.hardware import catalogue
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
 from sim.qoe import SLOClass
@@ -43,6 +52,7 @@ __all__ = [
     "Site",
     "act",
     "act_of",
+    "catalogue",
     "published",
     "run",
 ]

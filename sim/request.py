@@ -11,19 +11,23 @@ class Request:
         arrival_s: time at which the client sent it [s].
         prompt: prompt tokens, at least 1.
         output: output tokens, at least 1.
+        cached: prompt tokens whose KV is found in a prefix cache, fewer than `prompt`: not computed, but held and read.
         slo_class: index into the workload's `slo_classes`.
         net_s: one-way client latency drawn for it [s]; 0 until it uses a link.
         queued_s: time at which it reached its pool [s]; equals `arrival_s` where there is no network.
     """
 
-    __slots__ = ("arrival_s", "id", "net_s", "output", "prompt", "queued_s", "slo_class")
+    __slots__ = ("arrival_s", "cached", "id", "net_s", "output", "prompt", "queued_s", "slo_class")
 
-    def __init__(self, id: int, arrival_s: float, prompt: int, output: int, slo_class: int = 0) -> None:
+    def __init__(
+        self, id: int, arrival_s: float, prompt: int, output: int, slo_class: int = 0, cached: int = 0
+    ) -> None:
         self.id = id
         self.arrival_s = arrival_s
         self.prompt = prompt
         self.output = output
         self.slo_class = slo_class
+        self.cached = cached
         self.net_s = 0.0
         self.queued_s = arrival_s
 

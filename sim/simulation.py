@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 from simpy import Environment
@@ -83,6 +84,7 @@ def run(
     """
     _check(warmup_s, horizon_s, drain, oversize, timeline_bin_s, seed)
     started = time.perf_counter()
+    _check_signals(fleet, horizon_s)
     state = _Run(fleet, workload, router, seed, horizon_s, drain, oversize, timeline_bin_s, keep_spans)
     step, observer = state.env.step, state.observer
     if not drain:
@@ -115,6 +117,14 @@ def _check(
         number("timeline_bin_s", bin_s, "a time > 0 s, or null", above=0.0)
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
         raise InputError("seed", seed, "a whole number >= 0")
+
+
+def _check_signals(fleet: Fleet, horizon_s: float | None) -> None:
+    """Let signals that are read from data say before the run that they do not reach its horizon."""
+    for site in fleet.sites:
+        require = getattr(site.intensity, "require", None)
+        if require is not None and horizon_s is not None and site.pools:
+            require(horizon_s)
 
 
 class _Run:
@@ -261,13 +271,15 @@ def _requests(workload: Workload, streams: Streams, horizon_s: float) -> Iterato
     """Requests one by one, in order of arrival, those before the horizon."""
     number = 0
     for batch in workload.batches(streams):
-        for arrival, prompt, output, slo_class in zip(
+        cached = batch.cached_tokens
+        for arrival, prompt, output, slo_class, hit in zip(
             batch.arrival_s.tolist(),
             batch.prompt_tokens.tolist(),
             batch.output_tokens.tolist(),
             batch.slo_class.tolist(),
+            repeat(0) if cached is None else cached.tolist(),
         ):
             if arrival >= horizon_s:
                 return
-            yield Request(number, arrival, prompt, output, slo_class)
+            yield Request(number, arrival, prompt, output, slo_class, hit)
             number += 1

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.accounting.embodied import Embodied
+from sim.accounting.signal import Unknown
 from sim.fleet.pool import LivePool
 from sim.results import PoolTotals
 from sim.units import JOULES_PER_KWH
@@ -59,7 +60,7 @@ def rates_of(pool: LivePool) -> Rates:
     known = [(what, each) for what, each in parts if each is not None]
     boundary = " + ".join(f"{what}: {each.boundary} ({each.method})" for what, each in known)
     missing += [f"embodied carbon of the {what} is unknown" for what, each in parts if each is None]
-    if not missing:
+    if len(known) == len(parts):
         low, central, high = (
             spec.tp * sum(each.g_per_s(which) for _, each in known) for which in ("low", "central", "high")
         )
@@ -71,6 +72,8 @@ def rates_of(pool: LivePool) -> Rates:
     else:
         cost = spec.cost.rates()
         usd_s, usd_j, basis = cost.usd_per_xpu_s * spec.tp, cost.usd_per_facility_j, cost.basis
+    if isinstance(pool.site.intensity, Unknown):
+        missing.append("grid carbon intensity is unknown")
     if pool.link is not None and pool.link.energy_j() is None:
         missing.append("network energy is unknown and left out")
     return Rates(
@@ -217,7 +220,7 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
     meter_s = totals.busy_s
     meter_j = rates.pue * (rates.active_w * meter_s + sum((engine.busy + engine.lost).imag for engine in pool.engines))
     lost_j = rates.pue * sum(rates.active_w * engine.lost.real + engine.lost.imag for engine in pool.engines)
-    wasted_j += lost_j
+    wasted_j = min(wasted_j + lost_j, meter_j)  # or rounding leaves a negative rest
     if pool.engines[0].varying:
         meter_g = rates.pue / JOULES_PER_KWH * sum(engine.busy_g + engine.lost_g for engine in pool.engines)
     else:

@@ -59,3 +59,22 @@ class Constant:
     def integral(self, t0_s: float, t1_s: float) -> float:
         """Value times duration."""
         return self.value * (t1_s - t0_s)
+
+
+class Unknown:
+    """A signal nobody knows: NaN, so that whatever is computed from it is unknown too, and never 0."""
+
+    __slots__ = ()
+    basis, source = "", "unknown"
+
+    def at(self, t_s: float) -> float:
+        """NaN."""
+        return math.nan
+
+    def next_change(self, t_s: float) -> float:
+        """Never."""
+        return math.inf
+
+    def integral(self, t0_s: float, t1_s: float) -> float:
+        """NaN."""
+        return math.nan

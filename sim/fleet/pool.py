@@ -63,7 +63,7 @@ class LivePool:
             engine.max_model_len or spec.model.max_context,
         )
         self.host_w = spec.host.power_w * spec.tp if spec.host else 0.0
-        self.shared, self.stop_s = Shared(self.timing), stop_s
+        self.shared, self.stop_s = Shared(self.timing, engine.padding), stop_s
         self.engines = [self._replica(engine, classes) for _ in range(spec.replicas)]
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
@@ -90,6 +90,7 @@ class LivePool:
             self.shared,
             self.spec.boot_s,
             self.stop_s,
+            engine.async_scheduling,
         )
 
     def send(self, request: Request) -> None:
@@ -100,11 +101,14 @@ class LivePool:
         if self.link is None:
             self._deliver(request)
         else:
+            self.uploading[request.id] = request
             self.link.upload(self.link.spec.prompt_bytes_per_token * request.prompt, request, self._deliver)
 
     def _deliver(self, request: Request) -> None:
         # the clock may be a rounding error before the arrival that it was set for
         now = request.queued_s = request.arrival_s if self.link is None else max(self.env.now, request.arrival_s)
+        if self.link is not None:
+            del self.uploading[request.id]
         replica = self._pick(self) if self.replicas > 1 else 0
         self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
         self.engines[replica].submit(Sequence(request, now, self._finished[replica]), now)

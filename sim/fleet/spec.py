@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sim.accounting.cost import CostModel
 from sim.accounting.embodied import Embodied
-from sim.accounting.signal import Constant, Signal
+from sim.accounting.signal import Signal, Unknown
 from sim.errors import InputError
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
@@ -27,6 +27,8 @@ class EngineSettings:
         kv_blocks: KV blocks there are, or None to derive them from memory.
         gpu_memory_utilization: share of xPU memory the engine may use.
         max_model_len: longest prompt + output [tokens], or None for the model's own limit.
+        async_scheduling: True if a step is scheduled while the one before runs: an arrival waits a step longer.
+        padding: token counts, ascending, to which smaller steps are padded (CUDA graph sizes); empty for none.
     """
 
     max_num_seqs: int = 256
@@ -35,6 +37,8 @@ class EngineSettings:
     kv_blocks: int | None = None
     gpu_memory_utilization: float = 0.9
     max_model_len: int | None = None
+    async_scheduling: bool = False
+    padding: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for key in ("max_num_seqs", "max_num_batched_tokens", "block_size"):
@@ -52,6 +56,9 @@ class EngineSettings:
             raise InputError("engine.gpu_memory_utilization", self.gpu_memory_utilization, "a share in (0, 1]")
         if self.max_model_len is not None and self.max_model_len < 2:
             raise InputError("engine.max_model_len", self.max_model_len, "at least 2 tokens, or null")
+        object.__setattr__(self, "padding", tuple(self.padding))
+        if list(self.padding) != sorted(set(self.padding)) or any(size < 1 for size in self.padding):
+            raise InputError("engine.padding", self.padding, "ascending whole numbers of at least 1, or []")
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,14 +177,14 @@ class Site:
         name: unique in the fleet.
         kind: one of `SITE_KINDS`.
         pools: the pools that stand there.
-        intensity: carbon intensity of its electricity [g CO2e/kWh], over simulated time.
+        intensity: carbon intensity of its electricity [g CO2e/kWh], over simulated time; unknown unless given.
         pue: power usage effectiveness, facility energy over IT energy, at least 1.
     """
 
     name: str
     kind: str
     pools: tuple[Pool, ...]
-    intensity: Signal = field(default_factory=lambda: Constant(0.0))
+    intensity: Signal = field(default_factory=Unknown)
     pue: float = 1.0
 
     def __post_init__(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sim.hardware.timing import StepTiming
+from bisect import bisect_left
+
+from sim.hardware.timing import StepCost, StepTiming
 
 #: a `StepCost` as seconds + 1j * joules: fixed, kappa, skew [s], windowed, and whether it can never be capped
 Cost = tuple[complex, complex, float, complex, bool]
@@ -11,16 +13,20 @@ Cost = tuple[complex, complex, float, complex, bool]
 class Shared:
     """What the engines of one pool share.
 
+    Args:
+        timing: what steps cost.
+        padding: sizes in tokens, ascending, to which smaller steps are padded; larger steps run as they are.
+
     Attributes:
         waiting: sequences that wait, over all engines: what routers read of a pool without asking each.
         decode_costs: costs of pure decode steps by batch size.
         mixed_costs: costs of steps with prefill, by (decoding sequences, prompt tokens, prompts).
     """
 
-    __slots__ = ("_timing", "decode_costs", "mixed_costs", "waiting")
+    __slots__ = ("_padding", "_timing", "decode_costs", "mixed_costs", "waiting")
 
-    def __init__(self, timing: StepTiming) -> None:
-        self._timing = timing
+    def __init__(self, timing: StepTiming, padding: tuple[int, ...] = ()) -> None:
+        self._timing, self._padding = timing, padding
         self.waiting = 0
         self.decode_costs: dict[int, Cost] = {}
         self.mixed_costs: dict[tuple[int, int, int], Cost] = {}
@@ -28,8 +34,9 @@ class Shared:
     def cost(self, decoding: int, prefill_tokens: int, prefills: int) -> Cost:
         """Find the cost of one kind of step, and keep it."""
         step = self._timing.step(decoding, prefill_tokens, prefills)
+        padded = self._padded(decoding, prefill_tokens, prefills)
         cost = (
-            complex(step.fixed_s, step.fixed_j),
+            complex(padded.fixed_s, padded.fixed_j),
             complex(step.tau * (1.0 - step.alpha), step.eps),
             step.tau * step.alpha,
             complex(step.tau_w, step.eps_w),
@@ -40,6 +47,15 @@ class Shared:
         else:
             self.decode_costs[decoding] = cost
         return cost
+
+    def _padded(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
+        """Cost of the step that runs in its place: CUDA graphs exist for some sizes only, and padding is computed."""
+        tokens = decoding + prefill_tokens
+        at = bisect_left(self._padding, tokens)
+        more = self._padding[at] - tokens if at < len(self._padding) else 0
+        if prefills:
+            return self._timing.step(decoding, prefill_tokens + more, prefills)
+        return self._timing.step(decoding + more, 0, 0)
 
 
 def capped(charge: complex, head_w: float) -> complex:

@@ -21,11 +21,10 @@ from sim.serving.costs import Shared, capped
 from sim.serving.decode_set import REBASE_STEPS
 from sim.serving.kv_cache import decode_blocks, steps_that_fit
 from sim.serving.prefill import PrefillWork, chunk_pairs, prefill_work
-from sim.serving.scheduler import Scheduler
+from sim.serving.scheduler import TOLERANCE_S, Scheduler
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
 
-TOLERANCE_S = 1e-9  #: an arrival this close to a step boundary joins the step that starts there [s]
 NO_PREFILL = PrefillWork(1, 0, 0.0, 0.0, 0.0, 0.0)
 
 #: start [s], first duration a [s] and its growth b [s]; then, as seconds + 1j * joules: the first step, its growth, the
@@ -48,6 +47,7 @@ class Engine(Scheduler):
         shared: what it shares with the other engines of its pool; None if it is alone.
         ready_s: when the replica has booted [s]; requests wait until then.
         stop_s: when it will be halted [s]; no signal is read beyond.
+        async_scheduling: see `Scheduler`.
 
     Attributes:
         busy: time in steps and their dynamic energy, as seconds + 1j * joules.
@@ -97,10 +97,22 @@ class Engine(Scheduler):
         shared: Shared | None = None,
         ready_s: float = 0.0,
         stop_s: float = math.inf,
+        async_scheduling: bool = False,
     ) -> None:
         active_w = timing.static_w + host_w
         shared = shared or Shared(timing)
-        super().__init__(shared, blocks, block_size, max_seqs, budget, timing.window, timing.skewed, classes, active_w)
+        super().__init__(
+            shared,
+            blocks,
+            block_size,
+            max_seqs,
+            budget,
+            timing.window,
+            timing.skewed,
+            classes,
+            active_w,
+            async_scheduling,
+        )
         self.env, self.timing = env, timing
         self.intensity = intensity
         self.next_change = intensity.next_change(0.0)
@@ -137,6 +149,8 @@ class Engine(Scheduler):
         if len(waiting) > 1 or not self.left or len(self.running) >= self.max_seqs or self.preempted:
             return  # behind a request that waits already, or no seat or budget before the span ends
         k = self._steps_until(now)
+        if self.async_scheduling and now > self.visible_s + TOLERANCE_S:
+            k += 1  # the step at the next boundary is scheduled already
         if k >= self._k:
             return
         block, n = self.block_size, self.n
@@ -197,8 +211,8 @@ class Engine(Scheduler):
             work, tokens = NO_PREFILL, n
             cost = self._decode_costs.get(n) or self.shared.cost(n, 0, 0)
             k = self._finishes[0][0] - j
-            if self.preempted:
-                k = 1  # the victim heads the queue and may come back in the next step
+            if self.preempted or (self.waiting and self.waiting[0].queued_s > self.visible_s):
+                k = 1  # who heads the queue, a victim or an arrival not seen yet, may join the next step
             elif (self.context + n * (k + self.block_size - 2)) // self.block_size > self.blocks:
                 free = self.blocks - decode_blocks(self._residues, j, self.context)
                 k = min(k, steps_that_fit(self._residues, j, n, free))
@@ -337,6 +351,8 @@ class Engine(Scheduler):
                 seq.prefill_g += (self.active_w * own.real + own.imag) * self.now_intensity
         row = (t, k, a, b, n, tokens - n, self.context, held, total.imag)
         self.rows.append(row if len(self.by_class) == 1 else row + tuple(self.by_class))
+        if self.async_scheduling:
+            self.visible_s = t + (k - 1) * a + b * ((k - 1) * (k - 2) * 0.5)
         self.j = j = j + k
         self.context += n * k
         if self._window:

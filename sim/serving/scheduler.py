@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 
 from sim.serving.costs import Shared
 from sim.serving.decode_set import DecodeSet
 from sim.serving.kv_cache import decode_blocks
 from sim.serving.sequence import Sequence
+
+TOLERANCE_S = 1e-9  #: an arrival this close to a step boundary joins the step that starts there [s]
 
 
 class Scheduler(DecodeSet):
@@ -21,11 +24,13 @@ class Scheduler(DecodeSet):
         chunks: prompts in the coming step with the tokens each computes; held: their blocks, the step's included.
         left: token budget that the step leaves.
         preempted: True if the step preempted somebody; it then admits nobody.
+        async_scheduling: True if a step is scheduled while the one before runs: an arrival during step j joins step
+            j + 2 at the earliest; visible_s: arrivals up to then are seen [s].
     """
 
     __slots__ = (
-        "_partial", "blocks", "budget", "chunks", "held", "left", "max_seqs", "preempted", "preemptions", "shared",
-        "waiting",
+        "_partial", "async_scheduling", "blocks", "budget", "chunks", "held", "left", "max_seqs", "preempted",
+        "preemptions", "shared", "visible_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -39,6 +44,7 @@ class Scheduler(DecodeSet):
         skewed: bool,
         classes: int,
         active_w: float,
+        async_scheduling: bool,
     ) -> None:
         super().__init__(block_size, window, skewed, classes, active_w)
         self.shared, self.blocks, self.max_seqs, self.budget = shared, blocks, max_seqs, budget
@@ -47,6 +53,7 @@ class Scheduler(DecodeSet):
         self.chunks: list[tuple[Sequence, int]] = []
         self.held = self.left = self.preemptions = 0
         self.preempted = False
+        self.async_scheduling, self.visible_s = async_scheduling, math.inf
 
     def schedule(self, t: float) -> bool:
         """Fill the step that starts at `t`: running decodes, the unfinished prompt, then the queue. False if empty."""
@@ -68,6 +75,8 @@ class Scheduler(DecodeSet):
             else:
                 self._preempt(t)
         if self.waiting and not self.preempted:
+            if self.async_scheduling and not self.running:
+                self.visible_s = t
             self.admit(t)
         return self.n > 0 or bool(self.chunks)
 
@@ -90,6 +99,8 @@ class Scheduler(DecodeSet):
         waiting, running, block = self.waiting, self.running, self.block_size
         while waiting and self.left > 0 and len(running) < self.max_seqs:
             seq = waiting[0]
+            if seq.queued_s > self.visible_s + TOLERANCE_S:
+                return
             if not self._fits(self.held - (-seq.length // block)):
                 return
             waiting.popleft()
@@ -97,9 +108,9 @@ class Scheduler(DecodeSet):
             running[seq] = None
             if seq.scheduled_s < 0.0:
                 seq.scheduled_s = t
-            chunk = min(seq.length, self.left)
+            chunk = min(seq.length - seq.done, self.left)
             self.chunks.append((seq, chunk))
-            self.held -= -chunk // block
+            self.held -= -(seq.done + chunk) // block
             self.left -= chunk
 
     def _preempt(self, t: float) -> None:
@@ -119,7 +130,7 @@ class Scheduler(DecodeSet):
         seq.prefill = 0j
         seq.prefill_g = 0.0
         seq.length = seq.request.prompt + seq.emitted
-        seq.done = 0
+        seq.done = seq.request.cached
         seq.preemptions += 1
         self.preemptions += 1
         self.preempted = True

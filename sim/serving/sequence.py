@@ -64,7 +64,8 @@ class Sequence:
         self.queued_s = queued_s
         self.on_done = on_done
         self.scheduled_s = self.first_s = self.last_s = -1.0
-        self.emitted = self.done = self.offset = self.row = self.preemptions = 0
+        self.emitted = self.offset = self.row = self.preemptions = 0
+        self.done = request.cached
         self.last_row = -1
         self.decoding = False
         self.segments: list[tuple[int, int, float]] | None = None

@@ -22,12 +22,14 @@ class RequestBatch:
         prompt_tokens: int64 [n], at least 1.
         output_tokens: int64 [n], at least 1.
         slo_class: int64 [n], index into the workload's `slo_classes`.
+        cached_tokens: int64 [n], prompt tokens found in a prefix cache, fewer than the prompt's; None for none.
     """
 
     arrival_s: npt.NDArray[np.float64]
     prompt_tokens: npt.NDArray[np.int64]
     output_tokens: npt.NDArray[np.int64]
     slo_class: npt.NDArray[np.int64]
+    cached_tokens: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)

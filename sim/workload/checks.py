@@ -85,6 +85,9 @@ def slo_classes(value: Sequence[SLOClass]) -> tuple[SLOClass, ...]:
     classes = tuple(value)
     if not classes or not all(isinstance(item, SLOClass) for item in classes):
         raise InputError("slo.classes", value, accepted)
+    names = [item.name for item in classes]
+    if len(set(names)) < len(names):
+        raise InputError("slo.classes", names, "names that occur once")
     return classes
 
 

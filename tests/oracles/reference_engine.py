@@ -21,6 +21,7 @@ class Job:
     arrival_s: float
     prompt: int
     output: int
+    cached: int = 0
     scheduled_s: float = -1.0
     tokens: list[float] = field(default_factory=list)  # time of every token [s]
     computed: int = 0  # tokens with KV
@@ -62,7 +63,10 @@ class ReferenceEngine:
         budget: int,
         intensity: Signal,
         host_w: float = 0.0,
+        async_scheduling: bool = False,
     ) -> None:
+        self.async_scheduling = async_scheduling
+        self.step_started = 0.0
         self.timing, self.total, self.block = timing, blocks, block_size
         self.max_seqs, self.budget, self.intensity = max_seqs, budget, intensity
         self.active_w = timing.static_w + host_w
@@ -76,7 +80,7 @@ class ReferenceEngine:
     def serve(self, jobs: list[Job]) -> Outcome:
         coming = sorted(jobs, key=lambda job: (job.arrival_s, job.id))
         for job in coming:
-            job.length = job.prompt
+            job.length, job.computed = job.prompt, job.cached
         out = Outcome(jobs, 0.0, 0.0, 0.0, [], 0)
         t = 0.0
         while coming or self.waiting or self.running:
@@ -84,13 +88,16 @@ class ReferenceEngine:
                 t = max(t, coming[0].arrival_s)
             while coming and coming[0].arrival_s <= t + JOIN_S:
                 self.waiting.append(coming.pop(0))
-            plan = self.schedule(t)
+            # with asynchronous scheduling a step is planned when the one before starts
+            seen = self.step_started if self.async_scheduling and self.running else t
+            plan = self.schedule(t, seen)
+            self.step_started = t
             assert plan, "an engine with work must have a step"
             t = self.execute(t, plan, out)
         return out
 
-    def schedule(self, t: float) -> list[tuple[Job, int]]:
-        """The tokens that each sequence processes in the step that starts at `t`."""
+    def schedule(self, t: float, seen: float) -> list[tuple[Job, int]]:
+        """The tokens that each sequence processes in the step that starts at `t`; arrivals after `seen` wait."""
         plan: list[tuple[Job, int]] = []
         left, preempted, at = self.budget, False, 0
         while at < len(self.running) and left > 0:
@@ -111,14 +118,16 @@ class ReferenceEngine:
             at += 1
         while self.waiting and not preempted and left > 0 and len(self.running) < self.max_seqs:
             job = self.waiting[0]
+            if job.arrival_s > seen + JOIN_S:
+                break
             if ceil_div(job.length, self.block) > self.free:
                 break
             self.waiting.pop(0)
             self.running.append(job)
             if job.scheduled_s < 0:
                 job.scheduled_s = t
-            tokens = min(job.length, left)
-            job.blocks = ceil_div(tokens, self.block)
+            tokens = min(job.length - job.computed, left)
+            job.blocks = ceil_div(job.computed + tokens, self.block)
             plan.append((job, tokens))
             left -= tokens
         return plan
@@ -126,7 +135,7 @@ class ReferenceEngine:
     def preempt(self, job: Job) -> None:
         job.waste = [w + p for w, p in zip(job.waste, job.prefill)]
         job.prefill = [0.0, 0.0, 0.0]
-        job.blocks = job.computed = 0
+        job.blocks, job.computed = 0, job.cached
         job.length = job.prompt + len(job.tokens)
         job.preemptions += 1
         self.waiting.insert(0, job)

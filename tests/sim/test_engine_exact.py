@@ -75,7 +75,7 @@ def drive(engine: Engine, env: Environment, jobs: list[Job]) -> dict[int, Sequen
         done[seq.request.id] = seq
 
     def arrive(job: Job) -> None:
-        seq = Sequence(Request(job.id, job.arrival_s, job.prompt, job.output), job.arrival_s, finished)
+        seq = Sequence(Request(job.id, job.arrival_s, job.prompt, job.output, 0, job.cached), job.arrival_s, finished)
         engine.submit(seq, job.arrival_s)
         used = engine.used_blocks()
         assert 0 <= used <= engine.blocks
@@ -114,14 +114,16 @@ def scenarios(draw: st.DrawFn) -> dict:
     t, jobs = 0.0, []
     for _ in range(count):
         t += draw(st.floats(0.0, 1.0)) * gap
-        jobs.append((t, draw(st.integers(1, 90)), draw(st.integers(1, 40))))
-    longest = max(-(-(prompt + output) // block) for _, prompt, output in jobs)
+        prompt = draw(st.integers(1, 90))
+        cached = draw(st.sampled_from([0, 0, 0, prompt // 2, prompt - 1]))
+        jobs.append((t, prompt, draw(st.integers(1, 40)), cached))
+    longest = max(-(-(prompt + output) // block) for _, prompt, output, _ in jobs)
     blocks = longest + draw(st.integers(0, 3 * longest))
     return {
         "jobs": jobs, "block": block, "budget": budget, "max_seqs": max_seqs, "blocks": blocks,
         "alpha": draw(st.sampled_from([0.0, 0.3, 1.0])), "window": draw(st.sampled_from([0, 0, 7, 33])),
         "headroom_w": draw(st.sampled_from([1e9, 60.0, 25.0])), "spread": draw(st.sampled_from([0.0, 1.0])),
-        "period": draw(st.sampled_from([math.inf, 0.05, 0.7])),
+        "period": draw(st.sampled_from([math.inf, 0.05, 0.7])), "async": draw(st.booleans()),
     }  # fmt: skip
 
 
@@ -148,9 +150,9 @@ def compare(case: dict) -> None:
     signal = StepSignal(case["period"], [100.0, 0.0, 350.0]) if varying else Constant(200.0)
     jobs = [Job(i, *job) for i, job in enumerate(case["jobs"])]
     shape = (timing, case["blocks"], case["block"], case["max_seqs"], case["budget"], signal, 30.0)
-    expected = ReferenceEngine(*shape).serve(jobs)
+    expected = ReferenceEngine(*shape, async_scheduling=case["async"]).serve(jobs)
     env = Environment()
-    engine = Engine(env, *shape)
+    engine = Engine(env, *shape, async_scheduling=case["async"])
     done = drive(engine, env, [Job(i, *job) for i, job in enumerate(case["jobs"])])
 
     assert engine.busy.real == pytest.approx(expected.busy_s, rel=REL)
