@@ -253,7 +253,8 @@ class Observer:
 
     def table(self) -> dict[str, FloatArray]:
         """All records as columns, in order of arrival."""
-        width = len(FIELDS) + len(DERIVED)
-        table = np.concatenate(self._folded) if self._folded else np.empty((0, width))
-        table = table[np.argsort(table[:, 0], kind="stable")]
+        table = np.empty((sum(map(len, self._folded)), len(FIELDS) + len(DERIVED)))
+        while self._folded:  # part by part, for the whole may be large; ids run from 0 without a gap
+            part = self._folded.pop()
+            table[part[:, 0].astype(np.int64)] = part
         return {name: table[:, i] for i, name in enumerate((*FIELDS, *DERIVED))}

@@ -151,7 +151,8 @@ class _Run:
         stop_s = math.inf if drain else self.horizon_s
         self.pools = list(_live_pools(self, fleet, router, len(classes), streams, stop_s))
         self.observer = Observer(self.pools, classes, bin_s, keep_spans)
-        self.complete = self.observer.complete
+        for pool in self.pools:
+            pool.done = self.observer.complete
         self.router = router
         bind = getattr(router, "bind", None)
         if bind is not None:
@@ -185,8 +186,7 @@ class _Run:
 
     def _arrive(self, event: Timer) -> None:
         event.callbacks = event.wake
-        request = self._coming
-        assert request is not None
+        request: Any = self._coming
         self.arrived += 1
         pool: Any = self._choose(request, self)
         if pool is None or request.prompt + request.output > pool.max_tokens:
@@ -261,7 +261,6 @@ def _live_pools(
                 random.Random(int(streams.get(f"balancer {pool.name}").integers(1 << 62))),
                 balancer_of(pool, router),
                 classes,
-                lambda pool, replica, seq: state.complete(pool, replica, seq),
                 stop_s,
             )
             index += 1

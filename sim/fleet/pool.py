@@ -33,7 +33,9 @@ class LivePool:
         balancer: one of `BALANCERS`.
         classes: number of SLO classes.
         stop_s: when the run will be cut off, if it does not drain [s].
-        done: called with the pool, the replica's index and the sequence when a request has its last token.
+
+    Attributes:
+        done: to be set: called with the pool, the replica's index and the sequence when a request has its last token.
     """
 
     def __init__(
@@ -46,7 +48,6 @@ class LivePool:
         rng: random.Random,
         balancer: str,
         classes: int,
-        done: Done,
         stop_s: float,
     ) -> None:
         self.env, self.index, self.spec, self.site, self.link, self.rng = env, index, spec, site, link, rng
@@ -74,7 +75,8 @@ class LivePool:
         self.order = [(0, i) for i in range(spec.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
         self.uploading: dict[int, Request] = {}  # on their way over the link
-        self._finished = [self._on_done(i, done) for i in range(spec.replicas)]
+        self.done: Done
+        self._finished = [self._on_done(i) for i in range(spec.replicas)]
 
     def _replica(self, engine: EngineSettings, classes: int) -> Engine:
         return Engine(
@@ -109,8 +111,10 @@ class LivePool:
         now = request.queued_s = request.arrival_s if self.link is None else max(self.env.now, request.arrival_s)
         if self.link is not None:
             del self.uploading[request.id]
-        replica = self._pick(self) if self.replicas > 1 else 0
-        self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
+        replica = 0
+        if self.replicas > 1:
+            replica = self._pick(self)
+            self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
         self.engines[replica].submit(Sequence(request, now, self._finished[replica]), now)
 
     def _change_load(self, replica: int, by: int) -> None:
@@ -121,15 +125,16 @@ class LivePool:
                 self.order = [(load, i) for i, load in enumerate(self.loads)]
                 heapify(self.order)
 
-    def _on_done(self, replica: int, done: Done) -> Callable[[Sequence], None]:
+    def _on_done(self, replica: int) -> Callable[[Sequence], None]:
         def finished(seq: Sequence) -> None:
             request = seq.request
             tokens = request.prompt + request.output
             self.outstanding -= 1
             self.outstanding_tokens -= tokens
             self.output_tokens -= request.output
-            self._change_load(replica, -tokens if self._by_tokens else -1)
-            done(self, replica, seq)
+            if self.replicas > 1:
+                self._change_load(replica, -tokens if self._by_tokens else -1)
+            self.done(self, replica, seq)
 
         return finished
 

@@ -159,11 +159,11 @@ class DecodeSet:
     def longest(self) -> int:
         """Largest offset in the set; needs at least one sequence."""
         heap = self._contexts
-        while True:
-            offset, _, seq = heap[0]
-            if seq.decoding and seq.offset == -offset:
-                return -offset
+        top = heap[0]
+        while not top[2].decoding or top[2].offset + top[0]:  # ended, or came back with another offset
             heappop(heap)
+            top = heap[0]
+        return -top[0]
 
     def next_full_window(self) -> int | None:
         """Counter of the first step whose context fills some sequence's window; None if there is none."""

@@ -60,30 +60,35 @@ class Scheduler(DecodeSet):
         n, block, partial = self.n, self.block_size, self._partial
         self.preempted = False
         self.chunks = []
-        self.held = 0 if partial is None else -(-partial.done // block)
-        if (self.context + n * (block - 1)) // block + self.held > self.blocks and not self._fits(self.held):
+        self.held = held = 0 if partial is None else -(-partial.done // block)
+        # an upper bound first: a sequence leaves at most B - 1 slots of its last block empty
+        if (self.context + n * (block - 1)) // block + held > self.blocks:
             self._make_room(t)
             partial = self._partial
-        self.left = self.budget - self.n
+            n = self.n
+        self.left = self.budget - n
         if partial is not None:
-            chunk = min(partial.length - partial.done, self.left)
-            held = -(-(partial.done + chunk) // block)
-            if self._fits(held):
-                self.chunks.append((partial, chunk))
-                self.held = held
-                self.left -= chunk
-            else:
-                self._preempt(t)
+            self._continue(partial, t)
         if self.waiting and not self.preempted:
             if self.async_scheduling and not self.running:
                 self.visible_s = t
             self.admit(t)
-        return self.n > 0 or bool(self.chunks)
+        return n > 0 or bool(self.chunks)
+
+    def _continue(self, partial: Sequence, t: float) -> None:
+        """Give the unfinished prompt its next chunk, or take it out if that does not fit."""
+        chunk = min(partial.length - partial.done, self.left)
+        held = -(-(partial.done + chunk) // self.block_size)
+        if self._fits(held):
+            self.chunks.append((partial, chunk))
+            self.held = held
+            self.left -= chunk
+        else:
+            self._preempt(t)
 
     def _fits(self, blocks: int) -> bool:
         """Whether `blocks` blocks fit beside what the decode set takes in the coming step."""
         n, block = self.n, self.block_size
-        # an upper bound first: a sequence leaves at most B - 1 slots of its last block empty
         if (self.context + n * (block - 1)) // block + blocks <= self.blocks:
             return True
         return decode_blocks(self._residues, self.j, self.context) + blocks <= self.blocks

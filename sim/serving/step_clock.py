@@ -68,10 +68,14 @@ class Gaps:
         steps = rows[:, STEPS].astype(np.int64)
         if not self._binned and self._size + steps.sum() > EXACT_STEPS:
             self._binned = True
-        pieces = steps
-        if self._binned:  # as many equal pieces as the row has bins, each at its mean
-            spread = rows[:, B] * (rows[:, STEPS] - 1.0) / (BIN * rows[:, A])
-            pieces = np.clip(np.ceil(spread).astype(np.int64), 1, steps)
+        if not self._binned:
+            at = np.arange(steps.sum()) - np.repeat(np.cumsum(steps) - steps, steps)
+            values = np.repeat(rows[:, A], steps) + np.repeat(rows[:, B], steps) * at
+            self._append(values, np.repeat(counts, steps))
+            return
+        # as many equal pieces as the row has bins, each at its mean
+        spread = rows[:, B] * (rows[:, STEPS] - 1.0) / (BIN * rows[:, A])
+        pieces = np.clip(np.ceil(spread).astype(np.int64), 1, steps)
         at = np.arange(pieces.sum()) - np.repeat(np.cumsum(pieces) - pieces, pieces)
         row = np.repeat(np.arange(len(rows)), pieces)
         low = at * steps[row] // pieces[row]

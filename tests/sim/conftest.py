@@ -14,6 +14,7 @@ from simpy import Environment
 
 from sim import Constant, EngineSettings, Fleet, Host, Owned, Pool, Rent, Result, Site, SLOClass, run
 from sim.accounting.embodied import Embodied
+from sim.fleet.network import LiveLink
 from sim.fleet.pool import LivePool
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU, PowerCoefficients, TimingCoefficients
@@ -167,9 +168,11 @@ def simulate(fleet: Fleet, rows: Sequence[tuple[Any, ...]], router: Router | Non
     return run(fleet, ListWorkload(rows, classes), router or First(), **settings)
 
 
-def live_pool(spec: Pool, balancer: str = "least_outstanding", env: Environment | None = None) -> LivePool:
-    """A live pool by itself: no link, no observer."""
+def live_pool(
+    spec: Pool, balancer: str = "least_outstanding", env: Environment | None = None, link: LiveLink | None = None
+) -> LivePool:
+    """A live pool by itself, with no observer."""
     site = Site("site", "cloud", (spec,), Constant(100.0))
-    return LivePool(
-        env or Environment(), 0, spec, site, None, random.Random(1), balancer, 1, lambda pool, replica, seq: None
-    )
+    live = LivePool(env or Environment(), 0, spec, site, link, random.Random(1), balancer, 1, math.inf)
+    live.done = lambda pool, replica, seq: None
+    return live

@@ -73,7 +73,8 @@ def expanded(sample: GapSample) -> np.ndarray:
 
 
 def every_gap(rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    return np.sort([gap for row, n in zip(rows, weight) for gap in steps_of(row) for _ in range(int(n))])
+    steps = np.concatenate([steps_of(row) for row in rows])
+    return np.sort(np.repeat(steps, np.repeat(weight, rows[:, step_clock.STEPS].astype(int)).astype(int)))
 
 
 @settings(max_examples=150, deadline=None)
@@ -87,7 +88,7 @@ def test_exact_gaps_equal_every_gap_written_out(folds: list[np.ndarray], singles
     assert expanded(gaps.sample()) == pytest.approx(np.sort(np.concatenate([*parts, singles])), rel=1e-12)
 
 
-def many_rows(seed: int, count: int = 2000) -> np.ndarray:
+def many_rows(seed: int, count: int = 1000) -> np.ndarray:
     rng = np.random.default_rng(seed)
     rows = np.zeros((count, step_clock.FIRST_CLASS))
     rows[:, step_clock.STEPS] = rng.integers(1, 200, count)
@@ -97,7 +98,7 @@ def many_rows(seed: int, count: int = 2000) -> np.ndarray:
     return rows
 
 
-@pytest.mark.parametrize("exact_steps", [1, 5_000, 150_000])
+@pytest.mark.parametrize("exact_steps", [1, 5_000, 75_000])
 def test_binned_gaps_keep_percentiles_counts_and_mean(monkeypatch: pytest.MonkeyPatch, exact_steps: int) -> None:
     monkeypatch.setattr(step_clock, "EXACT_STEPS", exact_steps)
     gaps, everything = Gaps(), []

@@ -1,0 +1,149 @@
+"""What a record of a real deployment names, as the simulator's own objects: its xPU, its pool, and the requests it saw.
+
+Used where measurements are replayed: one pool without a network serves a fixed list of requests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from scenarios.build_fleet import SINGLE, build_fleet
+from scenarios.entries import Catalogue
+from scenarios.schema import Section
+from sim.errors import InputError
+from sim.fleet.spec import Fleet, Pool, Site
+from sim.hardware import catalogue
+from sim.qoe import SLOClass
+from sim.results import Result
+from sim.rng import Streams
+from sim.routing.load import LeastOutstanding
+from sim.simulation import run
+from sim.workload.base import RequestBatch
+
+#: What a user may set beside the `engine.*` settings, in place of what a record states.
+POOL_KEYS = ("xpu", "model", "tp", "precision", "kv_precision")
+#: Words that tell boards of one chip apart; a name that has one of them means no entry that lacks it.
+_VARIANTS = ("pcie", "nvl", "laptop", "mobile", "maxq", "pcap")
+_SOCKETS = re.compile(r"sxm\d*")
+#: A device reports a little less memory than its maker states (0.980 of it on an RTX 4090).
+_MEMORY_TOLERANCE = 0.1
+
+
+def xpu_named(hint: str, search: Sequence[Path] = (), memory_bytes: float | None = None) -> str:
+    """Id of the xPU that a text names: ``h100_sxm`` for "NVIDIA H100 80GB HBM3", ``rtx_4090`` for "rtx4090_run1".
+
+    Words are compared whole, as they stand together or apart; of several entries the one with the longest name counts.
+
+    Args:
+        hint: name of a device or of a folder.
+        search: further folders of entries.
+        memory_bytes: memory the device reported, to catch a board of the same name with another size [bytes].
+
+    Raises:
+        InputError: no entry or several fit; the message asks for ``xpu=``.
+    """
+    accepted = "a device of the catalogue, or xpu=ID beside it; see `hybridfleet list xpus`"
+    words = [word for word in re.findall(r"[a-z0-9]+", hint.lower()) if not _SOCKETS.fullmatch(word)]
+    ends = range(1, len(words) + 1)
+    joined = {"".join(words[start:end]) for end in ends for start in range(end)}
+    found: dict[str, int] = {}
+    for name in catalogue.list_entries("xpu", search):
+        parts = [part for part in name.lower().split("_") if not _SOCKETS.fullmatch(part)]
+        variants = {word for word in words if word in _VARIANTS}
+        if "".join(parts) in joined and variants <= set(parts):
+            found[name] = len("".join(parts))
+    best = [name for name, length in found.items() if length == max(found.values())]
+    if len(best) != 1:
+        raise InputError("xpu", hint, f"{accepted} ({' and '.join(best)} fit)" if best else accepted)
+    stated = catalogue.xpu(best[0], search).memory_bytes
+    if memory_bytes is not None and abs(memory_bytes / stated - 1.0) > _MEMORY_TOLERANCE:
+        raise InputError("xpu", hint, f"{accepted} ({best[0]} has {stated:.4g} bytes, the device {memory_bytes:.4g})")
+    return best[0]
+
+
+def pool_of(
+    stated: Mapping[str, Any], given: Mapping[str, Any], search: Sequence[Path] = (), where: str | None = None
+) -> Pool:
+    """The pool that a record describes.
+
+    Args:
+        stated: keys of a pool as the record has them, `engine` a mapping.
+        given: the user's own, which replace them; engine settings as ``engine.NAME``.
+        search: further folders of entries.
+        where: the record, named in errors about what it states.
+
+    Raises:
+        InputError: the pool cannot be built.
+    """
+    values = {key: value for key, value in stated.items() if key != "engine"}
+    values |= {key: value for key, value in given.items() if key in POOL_KEYS}
+    engine = dict(stated.get("engine", {}))
+    engine |= {key.removeprefix("engine."): value for key, value in given.items() if key.startswith("engine.")}
+    section = Section({"kind": "cloud", "grid": 0, **values, "engine": engine}, "fleet")
+    with plain_keys(given, where):
+        return build_fleet(section, Catalogue(tuple(search))).pools[0]
+
+
+@contextmanager
+def plain_keys(given: Mapping[str, Any], where: str | None) -> Iterator[None]:
+    """Name settings as the user may give them (``engine.kv_blocks``), and the record they come from where he did not.
+
+    The pool is the only one, so the path to it would only puzzle.
+    """
+    try:
+        yield
+    except InputError as error:
+        key = error.key
+        for prefix in ("fleet.", f"pools.{SINGLE}."):
+            key = key.removeprefix(prefix)
+        raise InputError(key, error.value, error.accepted, error.where or (None if key in given else where)) from error
+
+
+@dataclass(frozen=True, slots=True)
+class Requests:
+    """A workload of given requests, in order of arrival.
+
+    Attributes:
+        arrival_s: when they come, never decreasing [s].
+        prompt, output: lengths [tokens].
+        cached: prompt tokens found in a prefix cache, or None for none.
+    """
+
+    arrival_s: npt.NDArray[np.float64]
+    prompt: npt.NDArray[np.int64]
+    output: npt.NDArray[np.int64]
+    cached: npt.NDArray[np.int64] | None = None
+
+    @property
+    def slo_classes(self) -> tuple[SLOClass, ...]:
+        """One class without bounds."""
+        return (SLOClass(),)
+
+    def batches(self, streams: Streams) -> Iterator[RequestBatch]:
+        """Yield them all at once: records are small."""
+        classes = np.zeros(len(self.arrival_s), dtype=np.int64)
+        yield RequestBatch(self.arrival_s, self.prompt, self.output, classes, self.cached)
+
+    def expected_requests(self) -> float:
+        """How many there are."""
+        return len(self.arrival_s)
+
+
+def serve(pool: Pool, requests: Requests, bin_s: float | None = None) -> Result:
+    """Let one pool serve the requests, as the engine sees them: no network and no front end.
+
+    Args:
+        pool: who serves.
+        requests: what comes.
+        bin_s: width of the timeline's bins [s].
+    """
+    fleet = Fleet((Site(SINGLE, "cloud", (pool,)),))
+    return run(fleet, requests, LeastOutstanding(), timeline_bin_s=bin_s)
