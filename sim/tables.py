@@ -63,7 +63,8 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
     width = align(every)
     bins = max(1, int(np.ceil(end_s / width - 1e-9)))
     start = np.arange(bins) * width
-    length = np.minimum(start + width, end_s) - start if end_s > 0.0 else np.full(bins, width)
+    lasted = np.minimum(start + width, end_s) - start
+    length = lasted if end_s > 0.0 else np.full(bins, width)  # a run of no duration still has a bin, and draws nothing
     parts = []
     for pool, series in zip(pools, observer.series):
         rates, replicas = rates_of(pool), float(pool.replicas)
@@ -86,9 +87,9 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
                 "t_s": start,
                 "bin_s": length,
                 "power_w": power,
-                "energy_j": power * length,
+                "energy_j": power * lasted,
                 "intensity_g_per_kwh": intensity,
-                "carbon_g": power * length * intensity / JOULES_PER_KWH,
+                "carbon_g": power * lasted * intensity / JOULES_PER_KWH,
                 "queue": mean(series.queue),
                 "running": mean(series.running),
                 "kv_use": mean(series.kv_tokens) / capacity,

@@ -210,6 +210,7 @@ class Fleet:
         _unique("fleet.sites", [site.name for site in self.sites])
         _unique("fleet.pools", [pool.name for pool in self.pools])
         _unique("fleet.links", [link.name for link in self.links])
+        _unique("fleet.links (client links by target)", [link.target for link in self.links if link.source == CLIENT])
         names = [site.name for site in self.sites]
         for link in self.links:
             if link.target not in names:

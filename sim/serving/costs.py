@@ -40,7 +40,7 @@ class Shared:
             complex(step.tau * (1.0 - step.alpha), step.eps),
             step.tau * step.alpha,
             complex(step.tau_w, step.eps_w),
-            step.never_capped,
+            step.never_capped and padded.never_capped,
         )
         if prefills:
             self.mixed_costs[decoding, prefill_tokens, prefills] = cost

@@ -164,6 +164,8 @@ class Engine(Scheduler):
             self._k = k
             self._arm(span[0] + k * span[1] + span[2] * (k * (k - 1) * 0.5))
         else:
+            if self.varying:
+                self.next_change = span[0]  # read the signal anew: the step may now straddle a change, or no longer
             self.admit(span[0])
             self._launch(span[0])
 

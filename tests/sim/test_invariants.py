@@ -85,6 +85,8 @@ def pools(draw: st.DrawFn, name: str) -> Any:
             "kv_blocks": max(2, draw(st.integers(40, 260)) // block + 1),
             "max_num_seqs": seqs,
             "max_num_batched_tokens": draw(st.integers(seqs, 64)),
+            "async_scheduling": draw(st.booleans()),
+            "padding": draw(st.sampled_from([(), (4, 16, 64)])),
         },
         boot_s=draw(st.sampled_from([0.0, 0.0, 0.25])),
         host=draw(st.sampled_from([None, Host(30.0, embodied(40.0)), Host(30.0)])),
@@ -152,7 +154,9 @@ def cases(draw: st.DrawFn, drain: bool | None = None) -> Case:
     )
 
 
-runs = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+runs = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 
 
 def sums(requests: dict[str, Any], name: str, mine: Any) -> float:
@@ -222,7 +226,7 @@ def watched(after: Callable[[Engine], None]) -> Iterator[None]:
 def test_memory_is_never_overdrawn_and_empty_when_idle(case: Case) -> None:
     def check(engine: Engine) -> None:
         block, k = engine.block_size, engine._k
-        chunks = {seq: chunk for seq, chunk in engine.chunks}
+        chunks = dict(engine.chunks)
         tokens = [
             seq.offset + engine.j + k - 1 if seq.decoding else seq.done + chunks.get(seq, 0) * k
             for seq in engine.running
@@ -250,12 +254,12 @@ def test_memory_is_never_overdrawn_and_empty_when_idle(case: Case) -> None:
 
 
 def metered(case: Case, index: int) -> dict[str, float]:
-    """What the step clock says that a pool's steps took: seconds, joules, grams and second-grams, each after PUE."""
+    """What the step clock says that a pool's steps took: seconds, joules and grams after PUE, highest power of xPUs."""
     live, spans = case.spy.pools[index], case.result.spans
     assert spans is not None
     rates, signal = rates_of(live), live.site.intensity
     mine = spans["pool"] == index
-    total = {"s": 0.0, "j": 0.0, "g": 0.0, "gs": 0.0}
+    total = {"s": 0.0, "j": 0.0, "g": 0.0, "gs": 0.0, "most_w": 0.0}
     for start, k, a, b, dyn_j in zip(*(spans[name][mine] for name in ("t0_s", "steps", "a_s", "b_s", "dyn_j"))):
         seconds = k * a + b * k * (k - 1) / 2
         joules = rates.pue * (rates.active_w * seconds + dyn_j)
@@ -264,6 +268,7 @@ def metered(case: Case, index: int) -> dict[str, float]:
         total["j"] += joules
         total["g"] += joules * mean / JOULES_PER_KWH
         total["gs"] += seconds * mean
+        total["most_w"] = max(total["most_w"], live.timing.static_w + dyn_j / seconds)
     return total
 
 
@@ -274,6 +279,7 @@ def test_energy_is_conserved(case: Case) -> None:
     for live, totals in zip(case.spy.pools, result.pools):
         rates, mine = rates_of(live), result.requests["pool"] == live.index
         meter, parts = metered(case, live.index), totals.facility_energy_j
+        assert meter["most_w"] <= live.spec.xpu.tdp_w * live.spec.tp * (1 + REL)
         assert totals.busy_s == pytest.approx(meter["s"], rel=REL)
         assert parts["active"] + parts["wasted"] == pytest.approx(meter["j"], rel=REL)
         assert sums(result.requests, "energy_j", mine) == pytest.approx(parts["active"], rel=REL)
@@ -411,4 +417,5 @@ def test_gaps_and_occupancy_integrate_to_the_requests_times(case: Case) -> None:
         assert (timeline["running"] * timeline["bin_s"]).sum() == pytest.approx(served, rel=REL, abs=1e-7)
         assert timeline["arrivals"].sum() == np.count_nonzero(mine)
         assert (timeline["kv_use"] <= 1.0 + REL).all()
-        assert timeline["bin_s"].sum() == pytest.approx(result.end_s, rel=REL)
+        if result.end_s:
+            assert timeline["bin_s"].sum() == pytest.approx(result.end_s, rel=REL)

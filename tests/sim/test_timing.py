@@ -16,6 +16,7 @@ from sim.hardware.model import Model
 from sim.hardware.timing import Deployment, RooflineTiming, StepCost
 from sim.hardware.xpu import XPU
 from sim.request import Request
+from sim.serving.costs import Shared
 from sim.serving.engine import Engine
 from sim.serving.sequence import Sequence
 from tests.sim.conftest import MODEL, WINDOWED, xpu
@@ -132,6 +133,19 @@ def power_of_engine(of: RooflineTiming, n: int, tokens: int, context: int) -> fl
 def test_power_never_exceeds_any_limit(n: int, context: int, tdp_w: float, model: Model) -> None:
     of = timing(model, xpu(tdp_w=tdp_w))
     assert power_of_engine(of, n, 30, context) <= tdp_w * (1 + 1e-9)
+
+
+def test_padding_is_computed_and_limited_like_any_work() -> None:
+    # 16 tokens are bound by weights and stay below the limit; the 4,096 that run in their place would not
+    of = timing(chip=xpu(power={"compute_w": 500.0}))
+    assert of.step(0, 16, 1).never_capped
+    env = Environment()
+    engine = Engine(env, of, 100, 16, 8, 16, Constant(0.0), shared=Shared(of, (4096,)))
+    engine.submit(Sequence(Request(0, 0.0, 16, 1), 0.0, lambda seq: None), 0.0)
+    env.run()
+    padded = of.step(0, 4096, 1)
+    assert engine.busy.imag == pytest.approx(padded.fixed_j + of.rho_j * 136, rel=1e-12)
+    assert engine.busy.imag / engine.busy.real == pytest.approx(of.headroom_w, rel=1e-12)
 
 
 def test_a_step_slows_down_without_a_jump_as_the_limit_falls() -> None:
