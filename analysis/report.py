@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import shlex
 from collections.abc import Iterable, Mapping
 from html import escape
@@ -56,7 +57,14 @@ def command(manifest: Json) -> str | None:
 
 
 def _title(manifest: Json) -> str:
-    return str(manifest["config"].get("name") or " ".join(manifest["overrides"]) or "the default scenario")
+    changes = " ".join(map(_without_folders, manifest["overrides"]))
+    return str(manifest["config"].get("name") or changes or "the default scenario")
+
+
+def _without_folders(override: str) -> str:
+    """An override whose paths are cut down to file names: a title has to fit a phone."""
+    key, sign, value = override.partition("=")
+    return key + sign + re.sub(r"[^\s,:'\"{\[]*/", "", value)
 
 
 def _section(title: str, body: str) -> str:

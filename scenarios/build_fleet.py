@@ -93,6 +93,7 @@ def _engine(engine: Section) -> EngineSettings:
         ),
         max_model_len=engine.get("max_model_len", whole, None),
         async_scheduling=engine.get("async_scheduling", boolean, default.async_scheduling),
+        prefix_caching=engine.get("prefix_caching", boolean, default.prefix_caching),
         padding=tuple(engine.get("padding", list_of(whole), [])),
     )
     engine.finish()

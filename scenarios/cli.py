@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 #: command -> (module with `main(argv) -> exit status`, what it does)
 COMMANDS = {
     "run": ("scenarios.run", "simulate a scenario; with --multirun, many"),
+    "validate": ("scenarios.validate", "compare with measurements of real engines"),
     "list": ("scenarios.listing", "what can be chosen, with sources: xpus, models, routers, workloads, fleets, ..."),
     "import-model": ("scenarios.import_model", "turn a Hugging Face config.json into a model entry"),
 }

@@ -107,7 +107,7 @@ def plain_keys(given: Mapping[str, Any], where: str | None) -> Iterator[None]:
         raise InputError(key, error.value, error.accepted, error.where or (None if key in given else where)) from error
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Requests:
     """A workload of given requests, in order of arrival.
 
@@ -115,17 +115,14 @@ class Requests:
         arrival_s: when they come, never decreasing [s].
         prompt, output: lengths [tokens].
         cached: prompt tokens found in a prefix cache, or None for none.
+        slo_classes: one class without bounds: what users expect is no part of a record.
     """
 
     arrival_s: npt.NDArray[np.float64]
     prompt: npt.NDArray[np.int64]
     output: npt.NDArray[np.int64]
     cached: npt.NDArray[np.int64] | None = None
-
-    @property
-    def slo_classes(self) -> tuple[SLOClass, ...]:
-        """One class without bounds."""
-        return (SLOClass(),)
+    slo_classes: tuple[SLOClass, ...] = (SLOClass(),)
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:
         """Yield them all at once: records are small."""

@@ -10,6 +10,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -152,7 +153,7 @@ def _stamped(path: Path) -> Iterator[tuple[float, float, float, float, float, fl
         prompt, output = (_value(row, name, integer(1), where) for name in ("input_toks", "output_toks"))
         stamps = [_value(row, name, FINITE, where) for name in _STAMPS if name != "scheduled_ts" or name in row]
         origin = stamps[0] if origin is None else origin
-        ordered = all(a <= b for a, b in zip(stamps, stamps[1:]))
+        ordered = all(a <= b for a, b in pairwise(stamps))
         if not ordered or stamps[-1] - stamps[0] > LONGEST_S or abs(stamps[0] - origin) > LONGEST_S:
             raise InputError("queued_ts", stamps[0], f"{_CLOCKS}; this line has {stamps[1:]}", where)
         epoch = row.get("arrival_time")
@@ -199,9 +200,9 @@ def requests_of(arrival: Floats, prompt: Floats, output: Floats) -> Requests:
     return Requests(arrival - arrival[0], prompt.astype(np.int64), output.astype(np.int64))
 
 
-def readread_text(path: Path) -> str:
+def read_text(path: Path) -> str:
     try:
-        return path.readread_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError("measured", str(path), f"a readable file in UTF-8 ({one_line(error)})") from None
 

@@ -75,7 +75,7 @@ def write_run(
     from analysis.report import write_report
 
     check_out(out)
-    with _whole_or_nothing(out) as folder:
+    with whole_or_nothing(out) as folder:
         for name, table in frames(result).items():
             table.write_parquet(folder / f"{name}.parquet")
         summary = summarize(result)
@@ -121,7 +121,7 @@ def build_manifest(
 
 
 @contextmanager
-def _whole_or_nothing(out: Path) -> Iterator[Path]:
+def whole_or_nothing(out: Path) -> Iterator[Path]:
     """A temporary sibling of `out` that takes its name at the end, or goes, with any parents made for it."""
     out = out.absolute()
     made = [folder for folder in out.parents if not folder.exists()]  # innermost first

@@ -26,7 +26,7 @@ FloatArray = npt.NDArray[np.float64]
 #: columns of a record, in order
 FIELDS = (
     "request_id", "arrival_s", "status", "slo_class", "pool", "replica", "prompt_tokens", "output_tokens",
-    "queued_s", "scheduled_s", "first_s", "last_s", "downlink_s", "row", "last_row", "preemptions",
+    "queued_s", "scheduled_s", "first_s", "last_s", "downlink_s", "row", "last_row", "preemptions", "cached_tokens",
     "prefill_s", "prefill_j", "prefill_g", "decode_s", "decode_j", "decode_g", "waste_s", "waste_j", "waste_g",
 )  # fmt: skip
 COLUMN = {name: index for index, name in enumerate(FIELDS)}
@@ -88,7 +88,7 @@ class Observer:
         """No pool takes this request."""
         self.records.append(
             (request.id, request.arrival_s, REJECTED, request.slo_class, -1, -1, request.prompt, 0,
-             *(np.nan,) * 5, 0, -1, 0, *NOWHERE * 3)
+             *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 3)
         )  # fmt: skip
         self.closed += 1
 
@@ -113,7 +113,7 @@ class Observer:
         self.records.append(
             (request.id, request.arrival_s, status, request.slo_class, pool.index, replica, request.prompt, emitted,
              seq.queued_s, seq.scheduled_s, seq.first_s, last_s, downlink, seq.row, seq.last_row, seq.preemptions,
-             prefill.real, prefill.imag, seq.prefill_g, decode.real, decode.imag, seq.decode_g,
+             seq.cached, prefill.real, prefill.imag, seq.prefill_g, decode.real, decode.imag, seq.decode_g,
              waste.real, waste.imag, seq.waste_g)
         )  # fmt: skip
 
@@ -123,7 +123,7 @@ class Observer:
             for request in pool.uploading.values():
                 self.records.append(
                     (request.id, request.arrival_s, IN_FLIGHT, request.slo_class, pool.index, -1, request.prompt, 0,
-                     np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, *NOWHERE * 3)
+                     np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 3)
                 )  # fmt: skip
         for pool, replica, engine in self._replicas:
             if engine.lost:

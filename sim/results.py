@@ -28,6 +28,7 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "replica": ("int32", "", "replica in its pool; -1 if none"),
     "counted": ("bool", "", "arrived within [warmup_s, horizon_s): enters the user-facing metrics"),
     "prompt_tokens": ("int64", "tokens", "prompt length"),
+    "cached_tokens": ("int64", "tokens", "prompt tokens found in a prefix cache when it was first admitted"),
     "output_tokens": ("int64", "tokens", "output tokens delivered"),
     "ttft_s": ("float64", "s", "time to first token"),
     "tpot_s": ("float64", "s", "time per output token after the first; NaN with one output token"),

@@ -149,7 +149,7 @@ class _Run:
         self.rng = random.Random(int(streams.get("routing").integers(1 << 62)))
         classes = workload.slo_classes
         stop_s = math.inf if drain else self.horizon_s
-        self.pools = list(_live_pools(self, fleet, router, len(classes), streams, stop_s))
+        self.pools = list(_live_pools(self, fleet, router, workload, streams, stop_s))
         self.observer = Observer(self.pools, classes, bin_s, keep_spans)
         for pool in self.pools:
             pool.done = self.observer.complete
@@ -242,7 +242,7 @@ class _Run:
 
 
 def _live_pools(
-    state: _Run, fleet: Fleet, router: Router, classes: int, streams: Streams, stop_s: float
+    state: _Run, fleet: Fleet, router: Router, workload: Workload, streams: Streams, stop_s: float
 ) -> Iterator[LivePool]:
     links = {
         link.target: LiveLink(state.env, link, streams.get(f"link {link.name}"))
@@ -260,8 +260,9 @@ def _live_pools(
                 links.get(site.name),
                 random.Random(int(streams.get(f"balancer {pool.name}").integers(1 << 62))),
                 balancer_of(pool, router),
-                classes,
+                len(workload.slo_classes),
                 stop_s,
+                getattr(workload, "prefix_unit", 0),
             )
             index += 1
 
@@ -271,14 +272,15 @@ def _requests(workload: Workload, streams: Streams, horizon_s: float) -> Iterato
     number = 0
     for batch in workload.batches(streams):
         cached = batch.cached_tokens
-        for arrival, prompt, output, slo_class, hit in zip(
+        for arrival, prompt, output, slo_class, hit, hashes in zip(
             batch.arrival_s.tolist(),
             batch.prompt_tokens.tolist(),
             batch.output_tokens.tolist(),
             batch.slo_class.tolist(),
             repeat(0) if cached is None else cached.tolist(),
+            repeat(None) if batch.hashes is None else batch.hashes,
         ):
             if arrival >= horizon_s:
                 return
-            yield Request(number, arrival, prompt, output, slo_class, hit)
+            yield Request(number, arrival, prompt, output, slo_class, hit, hashes)
             number += 1

@@ -40,6 +40,7 @@ def request_table(
         **{name: records[name] for name in ("request_id", "arrival_s", "status", "slo_class", "pool", "replica")},
         "counted": (arrival >= warmup_s) & (arrival < horizon_s),
         "prompt_tokens": records["prompt_tokens"],
+        "cached_tokens": records["cached_tokens"],
         "output_tokens": output,
         "ttft_s": ttft,
         "tpot_s": tpot,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
@@ -16,6 +17,7 @@ from sim.hardware.timing import Deployment, RooflineTiming, StepTiming
 from sim.request import Request
 from sim.serving.costs import Shared
 from sim.serving.engine import Engine
+from sim.serving.prefix_cache import PrefixCache
 from sim.serving.sequence import Sequence
 
 Done = Callable[["LivePool", int, Sequence], None]
@@ -33,6 +35,7 @@ class LivePool:
         balancer: one of `BALANCERS`.
         classes: number of SLO classes.
         stop_s: when the run will be cut off, if it does not drain [s].
+        prefix_unit: tokens that a hash of the workload's prompts stands for; 0 if it has none.
 
     Attributes:
         done: to be set: called with the pool, the replica's index and the sequence when a request has its last token.
@@ -48,7 +51,8 @@ class LivePool:
         rng: random.Random,
         balancer: str,
         classes: int,
-        stop_s: float,
+        stop_s: float = math.inf,
+        prefix_unit: int = 0,
     ) -> None:
         self.env, self.index, self.spec, self.site, self.link, self.rng = env, index, spec, site, link, rng
         self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
@@ -65,6 +69,7 @@ class LivePool:
         )
         self.host_w = spec.host.power_w * spec.tp if spec.host else 0.0
         self.shared, self.stop_s = Shared(self.timing, engine.padding), stop_s
+        self.prefix_unit = prefix_unit if engine.prefix_caching else 0
         self.engines = [self._replica(engine, classes) for _ in range(spec.replicas)]
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
@@ -93,6 +98,7 @@ class LivePool:
             self.spec.boot_s,
             self.stop_s,
             engine.async_scheduling,
+            PrefixCache(engine.block_size, self.prefix_unit) if self.prefix_unit else None,
         )
 
     def send(self, request: Request) -> None:

@@ -28,6 +28,7 @@ class EngineSettings:
         gpu_memory_utilization: share of xPU memory the engine may use.
         max_model_len: longest prompt + output [tokens], or None for the model's own limit.
         async_scheduling: True if a step is scheduled while the one before runs: an arrival waits a step longer.
+        prefix_caching: True if prompts share the KV blocks of a common prefix; needs a workload that names prefixes.
         padding: token counts, ascending, to which smaller steps are padded (CUDA graph sizes); empty for none.
     """
 
@@ -39,6 +40,7 @@ class EngineSettings:
     max_model_len: int | None = None
     async_scheduling: bool = False
     padding: tuple[int, ...] = ()
+    prefix_caching: bool = False
 
     def __post_init__(self) -> None:
         for key in ("max_num_seqs", "max_num_batched_tokens", "block_size"):

@@ -15,12 +15,17 @@ _PARAMS: Units = {"parameters": 1.0}
 _TOKENS: Units = {"tokens": 1.0}
 _TEXT: Units = {"text": 1.0}
 _BYTES: Units = {"bytes": 1.0, "MB": 1e6, "MiB": 2.0**20, "GB": GB, "GiB": GIB}
+_RATIO: Units = {"ratio": 1.0}
 _BYTES_PER_S: Units = {"bytes/s": 1.0, "GB/s": 1e9, "TB/s": 1e12}
 _FLOPS: Units = {"FLOP/s": 1.0, "TFLOP/s": 1e12, "TOP/s": 1e12}
 _SECONDS: Units = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
 _WATTS: Units = {"W": 1.0}
 _SHARE: Units = {"share of peak": 1.0}
-_KNOTS: Units = {"(sequences, alpha)": 1.0}
+#: curves: the unit of y counts, x is a number of what the unit says
+_BY_HEADS: Units = {"(KV heads, alpha)": 1.0, "(query heads, alpha)": 1.0}
+_BY_TOKENS: Units = {"(tokens, share)": 1.0}
+_START: Units = {"(KV heads, us)": 1e-6}
+_CURVES = (_BY_HEADS, _BY_TOKENS, _START)
 _FORMATS: Units = {"formats": 1.0}
 
 XPU_KEYS: Mapping[str, Units] = {
@@ -38,8 +43,14 @@ XPU_KEYS: Mapping[str, Units] = {
     **{f"timing.{name}": _SECONDS for name in ("step_overhead_s", "layer_overhead_s", "seq_overhead_s")},
     "timing.link_bytes_per_s": _BYTES_PER_S,
     "timing.link_latency_s": _SECONDS,
-    "timing.skew_decode": _KNOTS,
-    "timing.skew_mixed": _KNOTS,
+    **dict.fromkeys(("timing.skew_decode", "timing.skew_mixed"), _BY_HEADS),
+    **dict.fromkeys(("timing.compute_curve", "timing.weight_curve"), _BY_TOKENS),
+    "timing.attn_start": _START,
+    **dict.fromkeys(("timing.gemm_tile", "timing.attn_pad"), _TOKENS),
+    "timing.attn_tile": {"rows": 1.0},
+    "timing.idle_tile_s": {**_SECONDS, "ns": 1e-9},
+    "timing.activation_passes": {"passes": 1.0},
+    **dict.fromkeys(("timing.narrow_eff", "timing.moe_eff"), _RATIO),
     **{f"power.{name}": _WATTS for name in ("static_w", "compute_w", "memory_w")},
     "rent_usd_per_hour": {"USD/h": 1.0},
     "purchase_usd": {"USD": 1.0},
@@ -82,10 +93,10 @@ def convert(key: str, value: Any, unit: str, units: Units) -> Any:
         if not isinstance(value, Sequence) or any(name not in BYTES_PER_VALUE for name in value):
             raise TypeError(f"a list of formats out of {' | '.join(BYTES_PER_VALUE)}")
         return tuple(value)
-    if units is _KNOTS:
+    if units in _CURVES:
         if not isinstance(value, Sequence) or not all(_is_pair(item) for item in value):
-            raise TypeError("a list of pairs [sequences, alpha]")
-        return tuple((float(n), float(alpha)) for n, alpha in value)
+            raise TypeError(f"a list of pairs {' or '.join(units).replace('(', '[').replace(')', ']')}")
+        return tuple((float(x), float(y) * units[unit]) for x, y in value)
     if not _is_number(value):
         raise TypeError("a finite number")
     if unit in _WHOLE:

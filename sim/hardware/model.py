@@ -130,14 +130,16 @@ class Model:
         return (params - in_16_bit) * size + in_16_bit * max(size, 2.0)
 
     def streamed_params(self, tokens: float) -> float:
-        """Parameters that a step over `tokens` tokens reads: all but the embedding table, and of the experts those
-        expected to be visited, E * (1 - (1 - k/E)^tokens), if every token picks k of E at random."""
-        dense = self.params - self.embedding_params
+        """Parameters that a step over `tokens` tokens reads: all but the embedding table and experts not visited."""
+        unvisited = self.experts - self.visited_experts(tokens)
+        return self.params - self.embedding_params - self.moe_layers * self.expert_params * unvisited
+
+    def visited_experts(self, tokens: float) -> float:
+        """Distinct experts of a layer that `tokens` tokens are expected to visit, E * (1 - (1 - k/E)^tokens), if every
+        token picks k of E at random."""
         if not self.experts:
-            return dense
-        share = self.experts_per_token / self.experts
-        visited = self.experts * (1.0 - math.pow(1.0 - share, tokens))
-        return dense - self.moe_layers * self.expert_params * (self.experts - visited)
+            return 0.0
+        return self.experts * (1.0 - math.pow(1.0 - self.experts_per_token / self.experts, tokens))
 
     def gemm_flops_per_token(self) -> float:
         """Multiply-adds of one token outside attention, times two [FLOP]."""

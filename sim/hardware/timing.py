@@ -3,13 +3,14 @@
 A step's duration is a sum over operation classes; with the batch fixed only the context sum grows, so consecutive
 steps are an arithmetic progression and the engine can jump over them (see `sim.serving.engine`).
 
-    t = max(F_gemm / (e_c * peak), W / (e_w * bw)) + comm + t_step + t_layer * L + t_seq * n     (StepCost.fixed_s)
+    t = GEMMs(tokens) + head(sequences) + elementwise(tokens) + collectives(tokens) + overheads     (StepCost.fixed_s)
       + tau * ((1 - alpha) * S + alpha * n * M)                                               decode attention
       + tau_w * S_w                                                     decode attention, sliding-window layers
       + rho * pairs + rho_w * pairs_w                                   prefill attention
 
 with S the sum and M the longest of the n decode contexts, S_w the sum of contexts cut off at the window, and pairs
-the (query, context) pairs of the prefill chunks. Dynamic energy has the same form without alpha; total energy adds
+the (query, context) pairs of the prefill chunks. Each group of GEMMs (dense layers, routed experts, output head) takes
+max(FLOP / (e_c * peak), bytes / (e_w * bandwidth)). Dynamic energy has the same form without alpha; total energy adds
 static power times t. Where that would exceed the TDP the chip slows down instead: t = E_dyn / (TDP - P_static).
 """
 
@@ -21,7 +22,8 @@ from typing import NamedTuple, Protocol
 
 from sim.errors import InputError
 from sim.hardware.model import Model
-from sim.hardware.xpu import XPU
+from sim.hardware.xpu import XPU, Knots
+from sim.units import BYTES_PER_VALUE
 
 
 class StepCost(NamedTuple):
@@ -102,60 +104,119 @@ class RooflineTiming:
     def __init__(self, deployment: Deployment) -> None:
         self.deployment = deployment
         model, xpu, tp = deployment.model, deployment.xpu, deployment.tp
-        eff, power = xpu.timing, xpu.power
-        self._peak = _compute_peak(xpu, deployment.precision)
-        self._head_params = model.vocab * model.hidden
-        self._body_flops = model.gemm_flops_per_token() - 2.0 * self._head_params
-        kv_xpu = deployment.kv_bytes_per_token_and_xpu
-        full_share = model.full_kv_share
-        read_s = kv_xpu / (eff.kv_eff * xpu.bandwidth_bytes_per_s)
-        read_j = power.memory_w * tp * kv_xpu / xpu.bandwidth_bytes_per_s
-        pair, pair_w = model.attention_flops_per_pair(), model.attention_flops_per_pair(windowed=True)
-        prompt = model.attention_flops_per_pair(prefill=True)
-        prompt_w = model.attention_flops_per_pair(windowed=True, prefill=True)
-        # attention arithmetic runs in 16 bit whatever the weights' format
-        peak16 = _compute_peak(xpu, "bf16" if "bf16" in xpu.peak_flops else "fp16")
-        self._tau, self._tau_w = read_s * full_share, read_s * (1.0 - full_share)
-        self._eps = read_j * full_share + power.compute_w * pair / peak16
-        self._eps_w = read_j * (1.0 - full_share) + power.compute_w * pair_w / peak16
-        self.rho, self.rho_w = (each / (eff.attn_eff * peak16 * tp) for each in (prompt, prompt_w))
-        self.rho_j, self.rho_w_j = (power.compute_w * each / peak16 for each in (prompt, prompt_w))
+        eff = self._eff = xpu.timing
+        precision = deployment.precision
+        self._bandwidth, self._peak = xpu.bandwidth_bytes_per_s * tp, _compute_peak(xpu, precision) * tp
+        self._heads = model.heads / tp  # on each xPU, as the next
+        self._kv_heads = 1.0 if model.attention == "mla" else max(1.0, model.kv_heads / tp)
+        computed_narrow = precision in xpu.peak_flops and BYTES_PER_VALUE[precision] < 2.0
+        self._flops_per_s = self._peak * eff.compute_eff * (eff.narrow_eff if computed_narrow else 1.0)
+        self._head_row_s = 2.0 * model.head_params / (_peak_16_bit(xpu) * tp * eff.compute_eff)
+        self._head_bytes = model.head_params * max(BYTES_PER_VALUE[precision], 2.0)
+        self._expert_flops = 2.0 * model.moe_layers * model.expert_params * model.experts_per_token  # of a token
+        self._dense_flops = model.gemm_flops_per_token() - 2.0 * model.head_params - self._expert_flops
+        # elementwise kernels pass hidden vectors of 2 bytes a value through memory, sharded like the layers
+        self._elementwise_s = eff.activation_passes * 2.0 * model.hidden * model.layers / self._bandwidth
+        self._set_attention()
+        power = xpu.power
         self.window = model.window if model.window_layers else 0
         self.skewed = any(alpha for _, alpha in (*eff.skew_decode, *eff.skew_mixed))
         self.static_w = power.static_w * tp
         self.idle_w = xpu.idle_w * tp
         self.headroom_w = (xpu.tdp_w - power.static_w) * tp
-        self._tokens_cache: dict[int, tuple[float, float]] = {}
+        self._gemms_cache: dict[int, tuple[float, float, float]] = {}
+        self._head_cache: dict[int, float] = {}
+
+    def _set_attention(self) -> None:
+        """Time and energy per context token and per pair, in full and in windowed layers."""
+        deployment, eff = self.deployment, self._eff
+        model, xpu, tp, power = deployment.model, deployment.xpu, deployment.tp, deployment.xpu.power
+        kv_xpu, full_share = deployment.kv_bytes_per_token_and_xpu, model.full_kv_share
+        read_s = kv_xpu / (eff.kv_eff * xpu.bandwidth_bytes_per_s)
+        read_j = power.memory_w * tp * kv_xpu / xpu.bandwidth_bytes_per_s
+        pair, pair_w = model.attention_flops_per_pair(), model.attention_flops_per_pair(windowed=True)
+        prompt = model.attention_flops_per_pair(prefill=True)
+        prompt_w = model.attention_flops_per_pair(windowed=True, prefill=True)
+        peak16 = _peak_16_bit(xpu)  # whatever the weights' format
+        rate = eff.attn_eff * peak16 * tp
+        # latent attention does so much arithmetic per byte that it can be bound by that
+        self._tau = max(read_s * full_share, pair / rate)
+        self._tau_w = max(read_s * (1.0 - full_share), pair_w / rate)
+        self._eps = read_j * full_share + power.compute_w * pair / peak16
+        self._eps_w = read_j * (1.0 - full_share) + power.compute_w * pair_w / peak16
+        self.rho, self.rho_w = prompt / rate, prompt_w / rate
+        self.rho_j, self.rho_w_j = (power.compute_w * each / peak16 for each in (prompt, prompt_w))
 
     def step(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
         """See `StepTiming.step`."""
-        xpu, tp = self.deployment.xpu, self.deployment.tp
-        eff, power = xpu.timing, xpu.power
+        deployment, eff = self.deployment, self._eff
+        power = deployment.xpu.power
         tokens, sequences = decoding + prefill_tokens, decoding + prefills
-        flops = self._body_flops * tokens + 2.0 * self._head_params * sequences
-        weights, other_s = self._by_tokens(tokens)
-        compute_s = flops / (eff.compute_eff * self._peak * tp)
-        stream_s = weights / (eff.weight_eff * xpu.bandwidth_bytes_per_s * tp)
-        fixed_s = max(compute_s, stream_s) + other_s + eff.seq_overhead_s * sequences
-        fixed_j = power.compute_w * flops / self._peak + power.memory_w * weights / xpu.bandwidth_bytes_per_s
-        alpha = _interpolate(eff.skew_mixed if prefills else eff.skew_decode, decoding)
+        fixed_s, flops, weights = self._gemms(tokens)
+        fixed_s += self._head_s(sequences) + eff.seq_overhead_s * sequences
+        fixed_s += self._attention_start_s(decoding, prefill_tokens, prefills)
+        flops += 2.0 * deployment.model.head_params * sequences
+        fixed_j = power.compute_w * flops * deployment.tp / self._peak
+        fixed_j += power.memory_w * weights * deployment.tp / self._bandwidth
+        tau, tau_w = self._tau, self._tau_w
+        if prefills:
+            # without splitting along the context, each decoding query takes the rows of a whole tile
+            tau, tau_w = max(tau, eff.attn_tile * self.rho), max(tau_w, eff.attn_tile * self.rho_w)
+            alpha = interpolate(eff.skew_mixed, decoding * self._heads)
+        else:
+            alpha = interpolate(eff.skew_decode, decoding * self._kv_heads)
         head = self.headroom_w
         never_capped = (
             fixed_j <= head * fixed_s
-            and self._eps <= head * self._tau  # n * M >= S, so skew only adds time
-            and self._eps_w <= head * self._tau_w
+            and self._eps <= head * tau  # n * M >= S, so skew only adds time
+            and self._eps_w <= head * tau_w
             and (not prefills or (self.rho_j <= head * self.rho and self.rho_w_j <= head * self.rho_w))
         )
-        return StepCost(fixed_s, fixed_j, self._tau, self._eps, alpha, self._tau_w, self._eps_w, never_capped)
+        return StepCost(fixed_s, fixed_j, tau, self._eps, alpha, tau_w, self._eps_w, never_capped)
 
-    def _by_tokens(self, tokens: int) -> tuple[float, float]:
-        """What depends on the tokens of a step alone: weight bytes it reads, and time for collectives and overheads."""
-        known = self._tokens_cache.get(tokens)
+    def _attention_start_s(self, decoding: int, prefill_tokens: int, prefills: int) -> float:
+        """Attention time that does not depend on contexts: launches, split and merge, and the rounding up to tiles."""
+        eff, layers = self._eff, self.deployment.model.layers
+        if not prefills:
+            return layers * interpolate(eff.attn_start, decoding * self._kv_heads)
+        rows = prefill_tokens + decoding * eff.attn_tile
+        # one grid serves all: a decoding query also gets the tiles that the longest chunk needs, and leaves them idle
+        idle_tiles = decoding * self._heads * prefill_tokens / (prefills * eff.attn_tile)
+        start_s = layers * (interpolate(eff.attn_start, 0.0) + idle_tiles * eff.idle_tile_s)
+        return start_s + rows * eff.attn_pad * (self.rho + self.rho_w)
+
+    def _gemms(self, tokens: int) -> tuple[float, float, float]:
+        """What depends on the tokens of a step alone: time of all but head and attention [s], FLOP, weight bytes."""
+        known = self._gemms_cache.get(tokens)
         if known is None:
-            model, eff = self.deployment.model, self.deployment.xpu.timing
-            weights = model.streamed_bytes(tokens, self.deployment.precision)
-            other_s = self._collectives_s(tokens) + eff.step_overhead_s + eff.layer_overhead_s * model.layers
-            known = self._tokens_cache[tokens] = (weights, other_s)
+            model, eff, precision = self.deployment.model, self._eff, self.deployment.precision
+            weights = model.streamed_bytes(tokens, precision)
+            experts = model.visited_experts(tokens)
+            expert_bytes = model.moe_layers * experts * model.expert_params * BYTES_PER_VALUE[precision]
+            dense_bytes = weights - expert_bytes - self._head_bytes
+            seconds = self._gemm_s(self._dense_flops / self._flops_per_s, tokens, dense_bytes, eff.gemm_tile)
+            if expert_bytes:
+                rows = tokens * model.experts_per_token / experts  # tokens that each visited expert sees
+                row_s = self._expert_flops * tokens / (rows * self._flops_per_s)
+                seconds += self._gemm_s(row_s, rows, expert_bytes) / eff.moe_eff
+            seconds += self._collectives_s(tokens) + self._elementwise_s * tokens
+            seconds += eff.step_overhead_s + eff.layer_overhead_s * model.layers
+            known = self._gemms_cache[tokens] = (seconds, (self._dense_flops + self._expert_flops) * tokens, weights)
+        return known
+
+    def _gemm_s(self, row_s: float, rows: float, nbytes: float, tile: int = 1) -> float:
+        """Time of GEMMs over `rows` tokens in whole tiles: arithmetic at `row_s` a row, or reading weights if slower."""
+        eff = self._eff
+        tiled = -(-rows // tile) * tile
+        compute_s = row_s * tiled / interpolate(eff.compute_curve, tiled, 1.0)
+        return max(compute_s, nbytes / (eff.weight_eff * self._bandwidth * interpolate(eff.weight_curve, rows, 1.0)))
+
+    def _head_s(self, sequences: int) -> float:
+        """Time of the output head: one row a sequence, in 16 bit also where the layers are narrower."""
+        known = self._head_cache.get(sequences)
+        if known is None:
+            known = self._gemm_s(self._head_row_s, sequences, self._head_bytes, self._eff.gemm_tile)
+            self._head_cache[sequences] = known
         return known
 
     def _collectives_s(self, tokens: int) -> float:
@@ -179,14 +240,18 @@ def _compute_peak(xpu: XPU, precision: str) -> float:
     return xpu.flops(precision)
 
 
-def _interpolate(knots: tuple[tuple[float, float], ...], n: float) -> float:
-    """Piecewise-linear value at n, constant outside the knots, 0 without any."""
+def _peak_16_bit(xpu: XPU) -> float:
+    return _compute_peak(xpu, "bf16" if "bf16" in xpu.peak_flops else "fp16")
+
+
+def interpolate(knots: Knots, x: float, default: float = 0.0) -> float:
+    """Piecewise-linear value at x, constant outside the knots, `default` without any."""
     if not knots:
-        return 0.0
-    at = bisect_left(knots, (n,))
+        return default
+    at = bisect_left(knots, (x,))
     if at == 0:
         return knots[0][1]
     if at == len(knots):
         return knots[-1][1]
     (x0, y0), (x1, y1) = knots[at - 1], knots[at]
-    return y0 + (y1 - y0) * (n - x0) / (x1 - x0)
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)

@@ -3,29 +3,43 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from sim.errors import InputError
+
+Knots = tuple[tuple[float, float], ...]  #: a curve, linear between its points and constant outside
 
 
 @dataclass(frozen=True, slots=True)
 class TimingCoefficients:
     """How a serving engine uses the chip: efficiencies over *peak* rates, and overheads.
 
+    They belong to the chip and the kernels of its class; models differ by their shape alone. Curves default to flat.
+
     Attributes:
-        compute_eff: share of peak FLOP/s that large GEMMs reach.
-        weight_eff: share of peak bandwidth at which weights stream in decode.
+        compute_eff: share of peak FLOP/s that large GEMMs in 16 bit reach.
+        weight_eff: share of peak bandwidth at which weights stream for one token.
         kv_eff: share of peak bandwidth at which decode attention reads the KV cache.
-        attn_eff: share of peak FLOP/s that prefill attention reaches.
+        attn_eff: share of peak FLOP/s that prefill attention over long contexts reaches.
         step_overhead_s: fixed time a step [s].
-        layer_overhead_s: fixed time a layer and step [s].
-        seq_overhead_s: time a sequence and step [s].
+        layer_overhead_s: fixed time a layer and step, beside attention: launches of GEMMs and of small kernels [s].
+        seq_overhead_s: time a sequence and step, such as sampling [s].
         link_bytes_per_s: bandwidth of one xPU towards its tensor-parallel peers [bytes/s].
         link_latency_s: time an all-reduce takes before its bytes [s].
-        skew_decode, skew_mixed: attention skew alpha as (sequences, alpha) knots, linear between, constant outside;
-            steps without and with prefill. With M the longest of n contexts of sum S, decode attention takes as
-            long as S + alpha * (n * M - S) tokens.
+        compute_curve: (tokens of a step, share of `compute_eff`): small GEMMs leave cores idle.
+        weight_curve: (tokens of a step, share of `weight_eff`).
+        gemm_tile: tokens that GEMM kernels compute at once; a step's tokens come in whole tiles.
+        narrow_eff: share of `compute_eff` that GEMMs reach in formats narrower than 16 bit.
+        moe_eff: speed of the grouped GEMMs of routed experts over that of dense ones.
+        activation_passes: times that elementwise kernels pass a layer's hidden vector through memory, a token.
+        attn_start: (KV heads on the xPU, over all sequences; time a layer that attention takes before it reads [s]).
+        attn_tile: rows that a decoding query takes in the tile of a step with prefill; 1 where kernels split contexts.
+        attn_pad: context tokens that tiles add to each query row of a step with prefill.
+        idle_tile_s: time of a tile without work, in a step with prefill [s].
+        skew_decode, skew_mixed: attention skew alpha of steps without and with prefill, as (KV heads, alpha) and
+            (query heads, alpha), over all sequences on one xPU. With M the longest of n contexts of sum S, decode
+            attention takes as long as S + alpha * (n * M - S) tokens.
     """
 
     compute_eff: float
@@ -37,17 +51,39 @@ class TimingCoefficients:
     seq_overhead_s: float
     link_bytes_per_s: float | None = None
     link_latency_s: float = 0.0
-    skew_decode: tuple[tuple[float, float], ...] = ()
-    skew_mixed: tuple[tuple[float, float], ...] = ()
+    compute_curve: Knots = ()
+    weight_curve: Knots = ()
+    gemm_tile: int = 1
+    narrow_eff: float = 1.0
+    moe_eff: float = 1.0
+    activation_passes: float = 0.0
+    attn_start: Knots = ()
+    attn_tile: float = 1.0
+    attn_pad: float = 0.0
+    idle_tile_s: float = 0.0
+    skew_decode: Knots = ()
+    skew_mixed: Knots = ()
 
     def __post_init__(self) -> None:
-        efficiencies = ("compute_eff", "weight_eff", "kv_eff", "attn_eff")
-        overheads = ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "link_latency_s")
-        check_finite("timing", self, positive=efficiencies, non_negative=overheads)
+        positive = (
+            "compute_eff",
+            "weight_eff",
+            "kv_eff",
+            "attn_eff",
+            "gemm_tile",
+            "narrow_eff",
+            "moe_eff",
+            "attn_tile",
+        )
+        overheads = ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "link_latency_s", "idle_tile_s")
+        check_finite("timing", self, positive=positive, non_negative=(*overheads, "activation_passes", "attn_pad"))
         if self.link_bytes_per_s is not None:
             check_finite("timing", self, positive=("link_bytes_per_s",))
         for key in ("skew_decode", "skew_mixed"):
-            _check_knots(f"timing.{key}", getattr(self, key))
+            _check_knots(f"timing.{key}", getattr(self, key), "heads", "alpha in [0, 1]", lambda y: 0.0 <= y <= 1.0)
+        _check_knots("timing.attn_start", self.attn_start, "KV heads", "a time >= 0 s", lambda y: y >= 0.0)
+        for key in ("compute_curve", "weight_curve"):
+            _check_knots(f"timing.{key}", getattr(self, key), "tokens", "a share > 0", lambda y: y > 0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +186,7 @@ def check_finite(where: str, owner: object, positive: Iterable[str] = (), non_ne
                 raise InputError(f"{where}.{name}", value, f"a finite number {'> 0' if above_zero else '>= 0'}")
 
 
-def _check_knots(key: str, knots: tuple[tuple[float, float], ...]) -> None:
+def _check_knots(key: str, knots: Knots, what: str, accepted: str, accept: Callable[[float], bool]) -> None:
     xs = [x for x, _ in knots]
-    if xs != sorted(set(xs)) or any(not 0.0 <= y <= 1.0 for _, y in knots):
-        raise InputError(key, knots, "pairs (sequences, alpha) with rising sequences and alpha in [0, 1]")
+    if xs != sorted(set(xs)) or not all(accept(y) for _, y in knots):
+        raise InputError(key, knots, f"pairs ({what}, y) with rising {what} and y {accepted}")

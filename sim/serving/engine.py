@@ -21,6 +21,7 @@ from sim.serving.costs import Shared, capped
 from sim.serving.decode_set import REBASE_STEPS
 from sim.serving.kv_cache import decode_blocks, steps_that_fit
 from sim.serving.prefill import PrefillWork, chunk_pairs, prefill_work
+from sim.serving.prefix_cache import PrefixCache
 from sim.serving.scheduler import TOLERANCE_S, Scheduler
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
@@ -47,7 +48,7 @@ class Engine(Scheduler):
         shared: what it shares with the other engines of its pool; None if it is alone.
         ready_s: when the replica has booted [s]; requests wait until then.
         stop_s: when it will be halted [s]; no signal is read beyond.
-        async_scheduling: see `Scheduler`.
+        async_scheduling, prefix: see `Scheduler`.
 
     Attributes:
         busy: time in steps and their dynamic energy, as seconds + 1j * joules.
@@ -98,6 +99,7 @@ class Engine(Scheduler):
         ready_s: float = 0.0,
         stop_s: float = math.inf,
         async_scheduling: bool = False,
+        prefix: PrefixCache | None = None,
     ) -> None:
         active_w = timing.static_w + host_w
         shared = shared or Shared(timing)
@@ -112,6 +114,7 @@ class Engine(Scheduler):
             classes,
             active_w,
             async_scheduling,
+            prefix,
         )
         self.env, self.timing = env, timing
         self.intensity = intensity
@@ -155,9 +158,11 @@ class Engine(Scheduler):
             return
         block, n = self.block_size, self.n
         need = self.held - (-seq.length // block)
+        if self.prefix is not None:
+            need -= self.prefix.shared_blocks(self.prefix.hits(seq))
         context = self.context + n * k
-        if (context + n * (block - 1)) // block + need > self.blocks and (
-            decode_blocks(self._residues, self.j + k, context) + need > self.blocks
+        if (context + n * (block - 1)) // block + need > self.room and (
+            decode_blocks(self._residues, self.j + k, context) + need > self.room
         ):
             return  # memory only fills up until the span ends
         if k:
@@ -192,10 +197,11 @@ class Engine(Scheduler):
             return 0
         steps = min(max(self._steps_until(self.env.now) - 1, 0), self._k - 1)
         decode = decode_blocks(self._residues, self.j + steps, self.context + self.n * steps)
+        held = self.held
         if len(self.chunks) == 1:
             seq, chunk = self.chunks[0]
-            return decode - (-(seq.done + chunk * (steps + 1)) // self.block_size)
-        return decode + self.held
+            held = -(-(seq.done + chunk * (steps + 1)) // self.block_size)
+        return decode + held - (self.room - self.blocks)
 
     # -- running a span -----------------------------------------------------------------------------------------------
 
@@ -215,8 +221,8 @@ class Engine(Scheduler):
             k = self._finishes[0][0] - j
             if self.preempted or (self.waiting and self.waiting[0].queued_s > self.visible_s):
                 k = 1  # who heads the queue, a victim or an arrival not seen yet, may join the next step
-            elif (self.context + n * (k + self.block_size - 2)) // self.block_size > self.blocks:
-                free = self.blocks - decode_blocks(self._residues, j, self.context)
+            elif (self.context + n * (k + self.block_size - 2)) // self.block_size > self.room:
+                free = self.room - decode_blocks(self._residues, j, self.context)
                 k = min(k, steps_that_fit(self._residues, j, n, free))
         if self._windows and (full := self.next_full_window()) is not None and k > full - j:
             k = full - j
@@ -355,6 +361,8 @@ class Engine(Scheduler):
         self.rows.append(row if len(self.by_class) == 1 else row + tuple(self.by_class))
         if self.async_scheduling:
             self.visible_s = t + (k - 1) * a + b * ((k - 1) * (k - 2) * 0.5)
+        if self.prefix is not None:
+            self._fill_memory(self.prefix, k)
         self.j = j = j + k
         self.context += n * k
         if self._window:
@@ -374,9 +382,17 @@ class Engine(Scheduler):
         if not self.n or j - self.base > REBASE_STEPS:
             self.rebase()
 
+    def _fill_memory(self, prefix: PrefixCache, k: int) -> None:
+        """What the last step of a span of `k` took, idle prefixes have lost, even if it is given back now."""
+        if len(self.chunks) == 1:
+            seq, chunk = self.chunks[0]
+            self.held = -(-(seq.done + chunk * k) // self.block_size)
+        self.make_cache_fit(prefix, self.j + k - 1, self.context + self.n * (k - 1))
+
     def _finish(self, seq: Sequence, t: float) -> None:
         """The last token of a decoding sequence is out."""
         self.leave(seq)
+        self.release(seq)
         del self.running[seq]
         seq.last_s = t
         seq.emitted = seq.target
@@ -384,6 +400,8 @@ class Engine(Scheduler):
 
     def _first_token(self, seq: Sequence, t: float) -> None:
         """A prompt is computed, which yields its next token: the first one, or the next after a preemption."""
+        if self.prefix is not None:
+            self.prefix.register(seq)
         if seq.emitted == 0:
             seq.first_s = t
         else:
@@ -397,6 +415,7 @@ class Engine(Scheduler):
             del self.running[seq]
             seq.last_s = t
             seq.row, seq.last_row = 0, -1
+            self.release(seq)
             seq.on_done(seq)
         else:
             self.join(seq)

@@ -77,7 +77,7 @@ def prefill_work(scheduler: Scheduler, chunks: list[tuple[Sequence, int]]) -> Pr
 
 def _steps_in_memory(scheduler: Scheduler, done: int, chunk: int, k: int) -> int:
     """How many of `k` equal steps fit in memory; the first one does."""
-    block, n, blocks = scheduler.block_size, scheduler.n, scheduler.blocks
+    block, n, blocks = scheduler.block_size, scheduler.n, scheduler.room
     if (scheduler.context + n * (k + block - 2)) // block - (-(done + chunk * k) // block) <= blocks:
         return k
     low, high = 1, k + 1

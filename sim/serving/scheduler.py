@@ -8,6 +8,7 @@ from collections import deque
 from sim.serving.costs import Shared
 from sim.serving.decode_set import DecodeSet
 from sim.serving.kv_cache import decode_blocks
+from sim.serving.prefix_cache import PrefixCache
 from sim.serving.sequence import Sequence
 
 TOLERANCE_S = 1e-9  #: an arrival this close to a step boundary joins the step that starts there [s]
@@ -19,6 +20,7 @@ class Scheduler(DecodeSet):
     Attributes:
         waiting: the queue, first come first served; a preempted sequence returns to its head.
         blocks: usable KV blocks; max_seqs: most sequences that run at once; budget: most tokens a step may process.
+        prefix: the prefix cache, or None; room: blocks, and those that shared prefixes save.
         shared: what it shares with the other replicas of its pool.
         preemptions: how many there were.
         chunks: prompts in the coming step with the tokens each computes; held: their blocks, the step's included.
@@ -30,7 +32,7 @@ class Scheduler(DecodeSet):
 
     __slots__ = (
         "_partial", "async_scheduling", "blocks", "budget", "chunks", "held", "left", "max_seqs", "preempted",
-        "preemptions", "shared", "visible_s", "waiting",
+        "preemptions", "prefix", "room", "shared", "visible_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -45,9 +47,11 @@ class Scheduler(DecodeSet):
         classes: int,
         active_w: float,
         async_scheduling: bool,
+        prefix: PrefixCache | None,
     ) -> None:
         super().__init__(block_size, window, skewed, classes, active_w)
         self.shared, self.blocks, self.max_seqs, self.budget = shared, blocks, max_seqs, budget
+        self.prefix, self.room = prefix, blocks
         self.waiting: deque[Sequence] = deque()
         self._partial: Sequence | None = None  # the one prompt that a step left unfinished: always the last admitted
         self.chunks: list[tuple[Sequence, int]] = []
@@ -62,11 +66,13 @@ class Scheduler(DecodeSet):
         self.chunks = []
         self.held = held = 0 if partial is None else -(-partial.done // block)
         # an upper bound first: a sequence leaves at most B - 1 slots of its last block empty
-        if (self.context + n * (block - 1)) // block + held > self.blocks:
+        if (self.context + n * (block - 1)) // block + held > self.room:
             self._make_room(t)
             partial = self._partial
             n = self.n
         self.left = self.budget - n
+        if self.prefix is not None:
+            self.make_cache_fit(self.prefix, self.j, self.context)
         if partial is not None:
             self._continue(partial, t)
         if self.waiting and not self.preempted:
@@ -83,19 +89,23 @@ class Scheduler(DecodeSet):
             self.chunks.append((partial, chunk))
             self.held = held
             self.left -= chunk
+            if self.prefix is not None:
+                self.make_cache_fit(self.prefix, self.j, self.context)
         else:
             self._preempt(t)
 
     def _fits(self, blocks: int) -> bool:
         """Whether `blocks` blocks fit beside what the decode set takes in the coming step."""
         n, block = self.n, self.block_size
-        if (self.context + n * (block - 1)) // block + blocks <= self.blocks:
+        if (self.context + n * (block - 1)) // block + blocks <= self.room:
             return True
-        return decode_blocks(self._residues, self.j, self.context) + blocks <= self.blocks
+        return decode_blocks(self._residues, self.j, self.context) + blocks <= self.room
 
     def _make_room(self, t: float) -> None:
         """Preempt from the tail of `running` until the decode set's next step fits."""
         while not self._fits(self.held):
+            if self.prefix is not None:
+                self.prefix.evict(0)  # memory is full to the last block when somebody has to go
             self._preempt(t)
 
     def admit(self, t: float) -> None:
@@ -106,7 +116,10 @@ class Scheduler(DecodeSet):
             seq = waiting[0]
             if seq.queued_s > self.visible_s + TOLERANCE_S:
                 return
-            if not self._fits(self.held - (-seq.length // block)):
+            if self.prefix is not None:
+                if not self._admit_prefix(self.prefix, seq):
+                    return
+            elif not self._fits(self.held - (-seq.length // block)):
                 return
             waiting.popleft()
             self.shared.waiting -= 1
@@ -117,6 +130,31 @@ class Scheduler(DecodeSet):
             self.chunks.append((seq, chunk))
             self.held -= -(seq.done + chunk) // block
             self.left -= chunk
+            if self.prefix is not None:
+                self.make_cache_fit(self.prefix, self.j, self.context)
+
+    def _admit_prefix(self, prefix: PrefixCache, seq: Sequence) -> bool:
+        """Let a sequence share what is resident of its prefix, if all of it then fits."""
+        hits = prefix.hits(seq)
+        if not self._fits(self.held - (-seq.length // self.block_size) - prefix.shared_blocks(hits)):
+            return False
+        prefix.acquire(seq, hits)
+        self.room = self.blocks + prefix.saved
+        if seq.scheduled_s < 0.0:
+            seq.cached = seq.done
+        return True
+
+    def release(self, seq: Sequence) -> None:
+        """Give up a sequence's share of the prefix cache."""
+        if self.prefix is not None:
+            self.prefix.release(seq)
+            self.room = self.blocks + self.prefix.saved
+
+    def make_cache_fit(self, prefix: PrefixCache, j: int, context: int) -> None:
+        """Evict idle prefixes that the blocks in use in the step with counter `j` leave no room for."""
+        n, block = self.n, self.block_size
+        if (context + n * (block - 1)) // block + self.held + prefix.idle_blocks > self.room:
+            prefix.evict(self.room - self.held - decode_blocks(self._residues, j, context))
 
     def _preempt(self, t: float) -> None:
         """Take the last admitted sequence out, back to the head of the queue, to be computed again from its start."""
@@ -136,6 +174,7 @@ class Scheduler(DecodeSet):
         seq.prefill_g = 0.0
         seq.length = seq.request.prompt + seq.emitted
         seq.done = seq.request.cached
+        self.release(seq)
         seq.preemptions += 1
         self.preemptions += 1
         self.preempted = True

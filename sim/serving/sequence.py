@@ -24,6 +24,7 @@ class Sequence:
         queued_s, scheduled_s, first_s, last_s: reached the queue, first scheduled, first token, last token [s].
         row, last_row: rows of the step clock in which it decoded; of the last decode phase if there were several.
         segments: (first row, last row, gap to the next token [s]) of the decode phases that a preemption ended.
+        units: shared prefix units it holds; cached: prompt tokens that its first admission found computed.
         preemptions: how often it lost its KV cache.
         marks: the engine's share totals when it was last settled.
         prefill, decode, waste: its shares of active time and dynamic energy, as seconds + 1j * joules: of its (last)
@@ -32,6 +33,7 @@ class Sequence:
     """
 
     __slots__ = (
+        "cached",
         "decode",
         "decode_g",
         "decoding",
@@ -53,6 +55,7 @@ class Sequence:
         "scheduled_s",
         "segments",
         "target",
+        "units",
         "waste",
         "waste_g",
     )
@@ -65,7 +68,8 @@ class Sequence:
         self.on_done = on_done
         self.scheduled_s = self.first_s = self.last_s = -1.0
         self.emitted = self.offset = self.row = self.preemptions = 0
-        self.done = request.cached
+        self.done = self.cached = request.cached
+        self.units: list[int] = []
         self.last_row = -1
         self.decoding = False
         self.segments: list[tuple[int, int, float]] | None = None

@@ -22,6 +22,8 @@ class RequestBatch:
         prompt_tokens: int64 [n], at least 1.
         output_tokens: int64 [n], at least 1.
         slo_class: int64 [n], index into the workload's `slo_classes`.
+        hashes: for each request the names of its prompt's prefix units, of the workload's `prefix_unit` tokens each,
+            for engines that cache prefixes; equal names stand for equal tokens up to there. None for none.
         cached_tokens: int64 [n], prompt tokens found in a prefix cache, fewer than the prompt's; None for none.
     """
 
@@ -30,6 +32,7 @@ class RequestBatch:
     output_tokens: npt.NDArray[np.int64]
     slo_class: npt.NDArray[np.int64]
     cached_tokens: npt.NDArray[np.int64] | None = None
+    hashes: list[tuple[int, ...]] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)

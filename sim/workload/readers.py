@@ -38,12 +38,14 @@ class Layout:
         time_unit: one of `TIME_UNITS`.
         json: one JSON object a line, rather than CSV with a header.
         drop_failed: rows without output tokens are failed requests of the measured system, not errors.
+        hashes: where a list of names for the prompt's prefix units is.
     """
 
     names: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
     time_unit: str
     json: bool = False
     drop_failed: bool = False
+    hashes: str | None = None
 
 
 #: Formats in the order in which they are tried; "csv" names the columns of common simulator traces.
@@ -51,7 +53,7 @@ LAYOUTS = {
     "azure": Layout((("TIMESTAMP",), ("ContextTokens",), ("GeneratedTokens",)), "datetime"),
     "burstgpt": Layout((("Timestamp",), ("Request tokens",), ("Response tokens",)), "s", drop_failed=True),
     "csv": Layout((("arrived_at",), ("num_prefill_tokens",), ("num_decode_tokens",)), "s"),
-    "mooncake": Layout((("timestamp",), ("input_length",), ("output_length",)), "ms", json=True),
+    "mooncake": Layout((("timestamp",), ("input_length",), ("output_length",)), "ms", json=True, hashes="hash_ids"),
     "vllm": Layout(
         (
             ("arrival_time", "timestamp", "start_time"),
@@ -72,12 +74,19 @@ class Rows:
         lines: line number of each, from 1; empty once the rows are checked and can no longer be in error.
         arrival_s: float64 [n], seconds since the first row of the file.
         prompt, output: int64 [n]; an output of 0 is a failed request.
+        hashes: names of each prompt's prefix units, or None where the trace has none.
     """
 
     lines: list[int]
     arrival_s: FloatArray
     prompt: IntArray
     output: IntArray
+    hashes: list[tuple[int, ...]] | None = None
+
+    def take(self, chosen: IntArray) -> Rows:
+        """The rows with these indices, their lines forgotten."""
+        hashes = None if self.hashes is None else [self.hashes[i] for i in chosen.tolist()]
+        return Rows([], self.arrival_s[chosen], self.prompt[chosen], self.output[chosen], hashes)
 
 
 class TraceFile:
@@ -102,6 +111,7 @@ class TraceFile:
         self.names = _settle(layout, columns or {}, present, path)
         self.time_unit = time_unit or layout.time_unit
         self.drop_failed = layout.drop_failed
+        self.hashes = layout.hashes if layout.hashes in present else None
 
     def blocks(self) -> Iterator[Rows]:
         """Yield the rows in the order of the file; memory stays flat.
@@ -141,7 +151,7 @@ class TraceFile:
             raise InputError("row", str(error), "a row of CSV", self.where(reader.line_num)) from None
 
     def _json_rows(self, file: IO[str]) -> Iterator[tuple[Any, ...]]:
-        pick = itemgetter(*self.names)
+        pick = itemgetter(*self.names, *([self.hashes] if self.hashes else []))
         for number, line in enumerate(file, 1):
             if line.isspace():
                 continue
@@ -154,14 +164,20 @@ class TraceFile:
                 raise InputError("row", _short(line), accepted, self.where(number)) from None
 
     def _converted(self, lines: list[int], columns: list[list[Any]], origin: Any) -> Rows:
-        arrival, prompt, output = columns
+        arrival, prompt, output = columns[:3]
         if self.time_unit == "datetime":
             arrival_s = self._datetimes(lines, arrival, origin)
         else:
             start = self._numbers(lines[:1], [origin])[0]
             arrival_s = (self._numbers(lines, arrival) - start) * SECONDS[self.time_unit]
         prompt_tokens = self._tokens(lines, prompt, self.names[1], 1)
-        return Rows(lines, arrival_s, prompt_tokens, self._tokens(lines, output, self.names[2], 0))
+        hashes = [self._hashes(line, value) for line, value in zip(lines, columns[3])] if self.hashes else None
+        return Rows(lines, arrival_s, prompt_tokens, self._tokens(lines, output, self.names[2], 0), hashes)
+
+    def _hashes(self, line: int, value: Any) -> tuple[int, ...]:
+        if isinstance(value, list) and set(map(type, value)) <= {int}:
+            return tuple(value)
+        raise InputError(str(self.hashes), value, "a list of whole numbers", self.where(line))
 
     def _numbers(self, lines: list[int], values: list[Any]) -> FloatArray:
         """Convert a column of numeric times, in their own unit."""

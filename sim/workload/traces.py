@@ -39,6 +39,7 @@ class TraceWorkload:
         sort: accept rows out of order; reads the whole file into memory.
         drop_failed: leave out rows without output tokens; None does so in the BurstGPT format only, where they are
             failed requests. `dropped` counts them, of the rows read so far.
+        prefix_unit: tokens that a hash in the trace stands for, where the format has hashes.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class TraceWorkload:
         slo_mix: Sequence[float] | None = None,
         sort: bool = False,
         drop_failed: bool | None = None,
+        prefix_unit: int = 512,
     ) -> None:
         self.rate_scale = checks.number("workload.rate_scale", rate_scale, "a factor > 0 (1e-9 to 1e9)", 1e-9, 1e9)
         self.start_s = checks.number("workload.start_s", start_s, "a time >= 0 s", 0.0)
@@ -70,6 +72,8 @@ class TraceWorkload:
         self.file = TraceFile(_path(path), _choice("workload.format", format), _columns(columns), _unit(time_unit))
         self.drop_failed = self.file.drop_failed if drop_failed is None else _flag("workload.drop_failed", drop_failed)
         self.dropped = 0
+        unit = checks.whole("workload.prefix_unit", prefix_unit, 1, checks.MAX_TOKENS)
+        self.prefix_unit = unit if self.file.hashes else 0
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:
         """Yield requests in order of arrival, some 8,000 at a time.
@@ -89,7 +93,9 @@ class TraceWorkload:
                 part = slice(first, last)
                 arrival_s = (rows.arrival_s[part] - self.start_s) / self.rate_scale
                 n = len(arrival_s)
-                yield RequestBatch(arrival_s, rows.prompt[part], rows.output[part], self._classes(slo_rng, n))
+                hashes = None if rows.hashes is None else rows.hashes[part]
+                classes = self._classes(slo_rng, n)
+                yield RequestBatch(arrival_s, rows.prompt[part], rows.output[part], classes, hashes=hashes)
                 sent += n
             if last_s >= end_s or sent == self.limit:
                 break
@@ -117,14 +123,17 @@ class TraceWorkload:
             return
         parts = list(blocks)
         if parts:
-            arrival_s = np.concatenate([part.arrival_s for part in parts])
-            order = np.argsort(arrival_s, kind="stable")
-            prompt = np.concatenate([part.prompt for part in parts])[order]
-            output = np.concatenate([part.output for part in parts])[order]
-            arrival_s = arrival_s[order] - arrival_s[order[0]]
+            whole = Rows(
+                [],
+                np.concatenate([part.arrival_s for part in parts]),
+                np.concatenate([part.prompt for part in parts]),
+                np.concatenate([part.output for part in parts]),
+                None if parts[0].hashes is None else [each for part in parts for each in part.hashes or ()],
+            )
+            order = np.argsort(whole.arrival_s, kind="stable")
+            whole.arrival_s -= whole.arrival_s[order[0]]
             for start in range(0, len(order), BLOCK):
-                part = slice(start, start + BLOCK)
-                yield Rows([], arrival_s[part], prompt[part], output[part])
+                yield whole.take(order[start : start + BLOCK])
 
     def _checked(self) -> Iterator[Rows]:
         """Yield rows whose order and outputs are checked."""
@@ -157,8 +166,7 @@ class TraceWorkload:
             accepted = "at least 1 token, or workload.drop_failed=true to leave such rows out"
             raise InputError(self.file.names[2], 0, accepted, self.file.where(line))
         self.dropped += int(failed.sum())
-        kept = ~failed
-        return Rows([], rows.arrival_s[kept], rows.prompt[kept], rows.output[kept])
+        return rows.take(np.flatnonzero(~failed))
 
     def _classes(self, rng: np.random.Generator, n: int) -> IntArray:
         if self._slo_class is not None:

@@ -22,6 +22,8 @@ class Job:
     prompt: int
     output: int
     cached: int = 0
+    hashes: tuple[int, ...] = ()
+    units: list[int] = field(default_factory=list)  # prefix units it shares
     scheduled_s: float = -1.0
     tokens: list[float] = field(default_factory=list)  # time of every token [s]
     computed: int = 0  # tokens with KV
@@ -64,7 +66,10 @@ class ReferenceEngine:
         intensity: Signal,
         host_w: float = 0.0,
         async_scheduling: bool = False,
+        unit: int = 0,
     ) -> None:
+        self.unit = unit  # tokens a prefix unit, 0 without a prefix cache
+        self.idle: list[int] = []  # resident prefix units that nobody uses, longest idle first
         self.async_scheduling = async_scheduling
         self.step_started = 0.0
         self.timing, self.total, self.block = timing, blocks, block_size
@@ -75,7 +80,32 @@ class ReferenceEngine:
 
     @property
     def free(self) -> int:
-        return self.total - sum(job.blocks for job in self.running)
+        """Blocks that nobody uses; what a prefix cache keeps in them goes when they are needed."""
+        private = sum(job.blocks - len(job.units) * self.unit // self.block for job in self.running)
+        return self.total - private - len(self.used_units()) * self.unit // self.block
+
+    def used_units(self) -> set[int]:
+        return {unit for job in self.running for unit in job.units}
+
+    def evict(self) -> None:
+        while len(self.idle) * self.unit // self.block > self.free:
+            self.idle.pop(0)
+
+    def release(self, job: Job) -> None:
+        """A job that is no longer running gives up its prefix units, the deepest first."""
+        used = self.used_units()
+        self.idle += [unit for unit in reversed(job.units) if unit not in used]
+        job.units = []
+
+    def resident_prefix(self, job: Job) -> list[int]:
+        found: list[int] = []
+        if self.unit:
+            resident = self.used_units() | set(self.idle)
+            for unit in job.hashes[: (job.prompt - 1) // self.unit]:
+                if unit not in resident:
+                    break
+                found.append(unit)
+        return found
 
     def serve(self, jobs: list[Job]) -> Outcome:
         coming = sorted(jobs, key=lambda job: (job.arrival_s, job.id))
@@ -113,6 +143,7 @@ class ReferenceEngine:
             if job not in self.running:
                 break
             job.blocks += need
+            self.evict()
             plan.append((job, tokens))
             left -= tokens
             at += 1
@@ -120,14 +151,21 @@ class ReferenceEngine:
             job = self.waiting[0]
             if job.arrival_s > seen + JOIN_S:
                 break
-            if ceil_div(job.length, self.block) > self.free:
+            hits = self.resident_prefix(job)
+            in_use = len(self.used_units() & set(hits)) * self.unit // self.block
+            if ceil_div(job.length, self.block) - in_use > self.free:
                 break
             self.waiting.pop(0)
             self.running.append(job)
+            job.units = hits
+            job.blocks = len(hits) * self.unit // self.block
+            self.idle = [unit for unit in self.idle if unit not in hits]
+            job.computed = max(job.cached, len(hits) * self.unit)
             if job.scheduled_s < 0:
                 job.scheduled_s = t
             tokens = min(job.length - job.computed, left)
             job.blocks = ceil_div(job.computed + tokens, self.block)
+            self.evict()
             plan.append((job, tokens))
             left -= tokens
         return plan
@@ -135,6 +173,7 @@ class ReferenceEngine:
     def preempt(self, job: Job) -> None:
         job.waste = [w + p for w, p in zip(job.waste, job.prefill)]
         job.prefill = [0.0, 0.0, 0.0]
+        self.release(job)
         job.blocks, job.computed = 0, job.cached
         job.length = job.prompt + len(job.tokens)
         job.preemptions += 1
@@ -168,7 +207,7 @@ class ReferenceEngine:
         out.busy_s += seconds
         out.dyn_j += joules
         out.busy_g += (self.active_w * seconds + joules) * mean
-        out.most_blocks = max(out.most_blocks, sum(job.blocks for job in self.running))
+        out.most_blocks = max(out.most_blocks, self.total - self.free)
         assert out.most_blocks <= self.total
         end = t + seconds
         for job, context in zip(decoding, contexts):
@@ -183,12 +222,27 @@ class ReferenceEngine:
                 mean,
             )
             job.computed += tokens
+        for job in sorted(decoding, key=lambda job: job.id):
+            self.finish(job)
+        for job, _ in chunks:
             if not job.prefilling:
                 job.tokens.append(end)
-        for job in [job for job in self.running if len(job.tokens) == job.output]:
-            self.running.remove(job)
-            job.blocks = 0
+                self.register(job)
+                self.finish(job)
         return end
+
+    def register(self, job: Job) -> None:
+        """A computed prompt's units can be shared from now on, but for those that others computed meanwhile."""
+        if self.unit:
+            resident = self.used_units() | set(self.idle)
+            full = job.hashes[len(job.units) : job.prompt // self.unit]
+            job.units = job.units + [unit for unit in full if unit not in resident]
+
+    def finish(self, job: Job) -> None:
+        if len(job.tokens) == job.output:
+            self.running.remove(job)
+            self.release(job)
+            job.blocks = 0
 
     def book(self, account: list[float], seconds: float, joules: float, intensity: float) -> None:
         account[0] += seconds

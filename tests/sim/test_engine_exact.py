@@ -14,6 +14,7 @@ from sim.accounting.signal import Constant
 from sim.hardware.timing import StepCost
 from sim.request import Request
 from sim.serving.engine import Engine
+from sim.serving.prefix_cache import PrefixCache
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
 from tests.oracles.reference_engine import Job, ReferenceEngine
@@ -75,7 +76,9 @@ def drive(engine: Engine, env: Environment, jobs: list[Job]) -> dict[int, Sequen
         done[seq.request.id] = seq
 
     def arrive(job: Job) -> None:
-        seq = Sequence(Request(job.id, job.arrival_s, job.prompt, job.output, 0, job.cached), job.arrival_s, finished)
+        seq = Sequence(
+            Request(job.id, job.arrival_s, job.prompt, job.output, 0, job.cached, job.hashes), job.arrival_s, finished
+        )
         engine.submit(seq, job.arrival_s)
         used = engine.used_blocks()
         assert 0 <= used <= engine.blocks
@@ -112,18 +115,21 @@ def scenarios(draw: st.DrawFn) -> dict:
     count = draw(st.integers(1, 25))
     gap = draw(st.sampled_from([0.0, 0.004, 0.03, 0.3]))
     t, jobs = 0.0, []
-    for _ in range(count):
+    for number in range(count):
         t += draw(st.floats(0.0, 1.0)) * gap
         prompt = draw(st.integers(1, 90))
         cached = draw(st.sampled_from([0, 0, 0, prompt // 2, prompt - 1]))
-        jobs.append((t, prompt, draw(st.integers(1, 40)), cached))
-    longest = max(-(-(prompt + output) // block) for _, prompt, output, _ in jobs)
+        family, alike = draw(st.integers(0, 2)), draw(st.integers(0, 90))
+        hashes = tuple(1000 * family + i if i < alike else 100_000 * (number + 1) + i for i in range(prompt))
+        jobs.append((t, prompt, draw(st.integers(1, 40)), cached, hashes))
+    longest = max(-(-(prompt + output) // block) for _, prompt, output, *_ in jobs)
     blocks = longest + draw(st.integers(0, 3 * longest))
     return {
         "jobs": jobs, "block": block, "budget": budget, "max_seqs": max_seqs, "blocks": blocks,
         "alpha": draw(st.sampled_from([0.0, 0.3, 1.0])), "window": draw(st.sampled_from([0, 0, 7, 33])),
         "headroom_w": draw(st.sampled_from([1e9, 60.0, 25.0])), "spread": draw(st.sampled_from([0.0, 1.0])),
         "period": draw(st.sampled_from([math.inf, 0.05, 0.7])), "async": draw(st.booleans()),
+        "unit": draw(st.sampled_from([0, 1, 2, 4])) * block,
     }  # fmt: skip
 
 
@@ -150,9 +156,10 @@ def compare(case: dict) -> None:
     signal = StepSignal(case["period"], [100.0, 0.0, 350.0]) if varying else Constant(200.0)
     jobs = [Job(i, *job) for i, job in enumerate(case["jobs"])]
     shape = (timing, case["blocks"], case["block"], case["max_seqs"], case["budget"], signal, 30.0)
-    expected = ReferenceEngine(*shape, async_scheduling=case["async"]).serve(jobs)
+    expected = ReferenceEngine(*shape, async_scheduling=case["async"], unit=case["unit"]).serve(jobs)
     env = Environment()
-    engine = Engine(env, *shape, async_scheduling=case["async"])
+    prefix = PrefixCache(case["block"], case["unit"]) if case["unit"] else None
+    engine = Engine(env, *shape, async_scheduling=case["async"], prefix=prefix)
     done = drive(engine, env, [Job(i, *job) for i, job in enumerate(case["jobs"])])
 
     assert engine.busy.real == pytest.approx(expected.busy_s, rel=REL)

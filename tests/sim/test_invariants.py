@@ -78,7 +78,7 @@ def pools(draw: st.DrawFn, name: str) -> Any:
         name,
         model=draw(st.sampled_from([MODEL, WINDOWED])),
         xpu=xpu(speed, tdp_w=draw(st.sampled_from([300.0, 130.0])), skew=draw(st.sampled_from([(), ((1, 0.3),)]))),
-        replicas=draw(st.integers(1, 4)),
+        replicas=draw(st.sampled_from([1, 1, 1, 2, 4])),
         tp=draw(st.sampled_from([1, 2])),
         engine={
             "block_size": block,

@@ -14,7 +14,7 @@ from sim.accounting.ledger import PARTS
 from sim.results import REQUEST_COLUMNS, SPAN_COLUMNS, TIMELINE_COLUMNS
 from sim.routing import EdgeOnly
 from sim.units import JOULES_PER_KWH
-from tests.sim.conftest import CHAT, First, ListWorkload, fleet_of, owned, pool, simulate
+from tests.sim.conftest import CHAT, First, ListWorkload, fleet_of, owned, pool, simulate, xpu
 
 EXACT = 1e-12
 PUE, GRID = 1.25, 300.0
@@ -166,6 +166,63 @@ def test_a_step_across_the_hour_is_charged_the_mean() -> None:
     assert result.pools[0].intensity_mean == pytest.approx((100.0 + 700.0 * (t - 1.0)) / t, rel=EXACT)
 
 
+class Edge:
+    """Intensity that changes once, from 100 to 900 g/kWh."""
+
+    basis, source = "lca", "test"
+
+    def __init__(self, edge_s: float) -> None:
+        self.edge_s = edge_s
+
+    def at(self, t_s: float) -> float:
+        return 100.0 if t_s < self.edge_s else 900.0
+
+    def next_change(self, t_s: float) -> float:
+        return self.edge_s if t_s < self.edge_s else np.inf
+
+    def integral(self, t0_s: float, t1_s: float) -> float:
+        clean_s = max(0.0, min(t1_s, self.edge_s) - t0_s)
+        return 100.0 * clean_s + 900.0 * (t1_s - t0_s - clean_s)
+
+
+@pytest.mark.parametrize("share", [0.2, 0.5, 0.74, 0.9])
+def test_a_late_arrival_that_shortens_a_straddling_step(share: float) -> None:
+    # Skew slows decode steps but not mixed ones, so the step that the arrival joins becomes shorter. It had already
+    # been cut where the intensity changes; now the change may lie beyond its end.
+    chip = xpu(timing={"skew_decode": ((1.0, 1.0),), "skew_mixed": ((1.0, 0.0),)})
+    rows = [(0.0, 2000, 40), (0.0, 1, 40)]
+
+    def ran(signal: Any, rows: list[Any]) -> Result:
+        fleet = one_site(xpu=chip, engine={"kv_blocks": 2000, "max_num_batched_tokens": 8192}, intensity=signal)
+        return simulate(fleet, rows, keep_spans=True)
+
+    t, a, b = (float(ran(Constant(1.0), rows).spans[name][1]) for name in ("t0_s", "a_s", "b_s"))
+    start, end = (t + k * a + b * k * (k - 1) / 2 for k in (5, 6))
+    signal = Edge(start + share * (end - start))
+    result = ran(signal, [*rows, (start + 2e-10, 1, 1)])
+    spans, grams = result.spans, 0.0
+    assert start in spans["t0_s"]
+    assert only(result, "prefill_s", 2) < 0.8 * (end - start)
+    for at, k, a, b, dyn_j in zip(*(spans[name] for name in ("t0_s", "steps", "a_s", "b_s", "dyn_j"))):
+        seconds = k * a + b * k * (k - 1) / 2
+        grams += facility_j(seconds, dyn_j) * signal.integral(at, at + seconds) / seconds / JOULES_PER_KWH
+    assert result.pools[0].carbon_operational_g["active"] == pytest.approx(grams, rel=EXACT)
+    assert result.requests["carbon_operational_g"].sum() == pytest.approx(grams, rel=EXACT)
+
+
+def test_rounding_never_makes_a_time_negative() -> None:
+    # 0.18.. + (3.05.. - 0.18..) < 3.05.. in floating point: the clock is a rounding error before this arrival
+    arrivals = 0.18358631330525577, 3.050802638238386
+    assert arrivals[0] + (arrivals[1] - arrivals[0]) < arrivals[1]
+    fleet = Fleet((Site("edge", "edge", (pool(),)),), (Link("wire", "client", "edge"),))
+    assert simulate(fleet, [(t, 10, 5) for t in arrivals]).requests["uplink_s"].tolist() == [0.0, 0.0]
+    # an arrival just after a step boundary joins the step that began there
+    boundary = lone(10, 5)[0][0]
+    late = simulate(one_site(), [(0.0, 10, 5), (boundary + 5e-10, 10, 5)])
+    assert only(late, "queue_s", 1) == 0.0
+    assert only(late, "prefill_s", 1) + 1e-9 >= step_s(11, 2, 11.0, triangle(10))
+
+
 def test_nothing_is_served_before_the_boot_ends() -> None:
     result = simulate(one_site(boot_s=2.0, replicas=2), [(0.5, 40, 6), (0.7, 40, 6), (3.0, 40, 1)])
     service = sum(s for s, _ in lone(40, 6))
@@ -248,6 +305,9 @@ def test_a_request_too_long_for_the_pool() -> None:
     result = simulate(fleet, [(0.0, 10, 1), (1.0, 60, 6)], oversize="reject")
     assert result.requests["status"].tolist() == [0, 1]
     assert result.requests["output_tokens"].tolist() == [1, 0]
+    nothing = simulate(fleet, [(0.0, 60, 6)], oversize="reject")
+    assert nothing.end_s == 0.0
+    assert nothing.timeline["energy_j"].sum() == nothing.timeline["carbon_g"].sum() == 0.0
 
 
 def test_no_request_at_all() -> None:

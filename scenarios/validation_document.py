@@ -1,0 +1,257 @@
+"""Writes docs/validation.md: every comparison with a folder of measurements, weakest cases first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from analysis.agreement import METRICS, Section, absolute, markdown, pair_cells, run_cells, share
+from scenarios import aggregates, energy
+from scenarios.replay import Replay, read, replay
+from scenarios.validate import describe
+from scenarios.validation_tables import aggregates_notes, aggregates_table, energy_notes, whole_runs
+from sim.errors import InputError
+
+TITLE = "# Validation"
+#: Where a data folder keeps what is compared, and where that comes from.
+RUNS = "measured/vllm"
+AGGREGATES = "measured/vllm_h100_aggregates.csv"
+ENERGY = {
+    "measured/power/splitwise_a100_power_fraction_of_tdp.csv": (
+        "Splitwise, A100 decode",
+        "Power of A100 80 GB in decode as a share of TDP, by batch and prompt (Splitwise, MIT). At 8,192 prompt "
+        "tokens, twice what Llama 2 is made for, its measured power is less than half of that at 4,096: rows to doubt.",
+    ),
+    "measured/power/v2_llm_a100_h100.csv": (
+        "ML.ENERGY v2, full batches",
+        "Joules per request of full batches on A100 40 GB and H100 (ML.ENERGY leaderboard v2, Apache-2.0). Its engine "
+        "took three to eight times as long for a step as vLLM V1 does, which is time at static power.",
+    ),
+}
+#: Largest absolute errors that the tests allow: far above today's, so that only a regression or a slip trips them.
+BOUNDS = {
+    "TPOT of a replayed run, mean": 0.15,
+    "E2E of a replayed run, mean": 0.20,
+    "makespan of a replayed run": 0.15,
+    "E2E of runs known by means, mean over runs": 0.15,
+    "decode energy on A100 at measured pace, median over cases": 0.15,
+}
+_WEAKEST = 12  #: rows of the first table
+
+_INTRO = """\
+How far the simulator is from real engines. An error is (simulated - measured) / measured: negative is too fast, too
+little, too optimistic. One command writes this page from a folder with the published measurements:
+
+    hybridfleet validate document=docs/validation.md data=DIR
+
+and `hybridfleet validate measured=...`, `aggregates=...` and `energy=...` give every number of it, and of one's own
+runs."""
+
+_NOT_VALIDATED = """\
+No measurement on this page stands behind any of these:
+
+- **Chips.** Only RTX 4090, RTX PRO 6000, H100 SXM and A100 SXM. All others rest on datasheets and kernel times:
+  `hybridfleet list xpus` shows the ground of each.
+- **Engines** besides vLLM V1 (0.15 and 0.19): SGLang, TensorRT-LLM, llama.cpp, older vLLM. Both energy files were
+  measured on slower engines; the column *at measured pace* tells power apart from speed.
+- **Front end and network.** Replays compare engine times. Means of the H100 runs are the client's, and the simulated
+  times lack the front end, which weighs most on TTFT.
+- **Overload and memory pressure** beyond the two replays, many replicas behind a balancer, spilling between sites,
+  pipeline and expert parallelism, prompts above a few thousand tokens.
+- **Prefix caching** as a mechanism: repeated prompts are given their hits.
+- **Power over time, host power, idle power, PUE, embodied carbon, cost and network energy.** They follow named methods
+  and sources, and are as good as those.
+- **Quality of answers.** Nothing here measures it."""
+
+_METHOD = """\
+- **Replays.** Every request with its own prompt and output length arrives when the real engine queued it. Model, chip,
+  parallelism and engine settings come from the run's own `meta.json`; what it leaves open is what vLLM would have
+  chosen, and is listed. Times are the engine's: TTFT = first token - queued, E2E = last token - queued,
+  TPOT = (last - first) / (tokens - 1), makespan = last token - first arrival. Percentiles are numpy's linear ones.
+- **Runs known by means.** Stages follow one another at their recorded rates, with Poisson arrivals (the spread of E2E
+  fits them; the law is not recorded). The realised output is 1 + (E2E - TTFT) / ITL. ITL is the mean over all gaps.
+  One set of coefficients serves all runs of a chip.
+- **Energy.** A batch of equal requests, sent at once to an idle engine; energy of the xPUs alone. A file without prompt
+  lengths is taken to have {prompt} prompt tokens [assumed]. *At measured pace*: the simulated dynamic energy of a step,
+  and the simulated static power over the measured time of a step.
+- Coefficients belong to the xPU; none is fitted to a run, a workload or a model of this page, save where the source of
+  an entry says so (`hybridfleet list xpus ID`): those of the H100 and the RTX 4090 come in part from kernels and runs
+  of the same origin."""
+
+
+@dataclass(slots=True)
+class _Findings:
+    """All comparisons of a data folder."""
+
+    replays: list[Replay] = field(default_factory=list)
+    aggregates: list[aggregates.Compared] = field(default_factory=list)
+    energies: dict[str, energy.Energies] = field(default_factory=dict)
+
+
+def write_document(path: Path, data: Path, search: Sequence[Path] = ()) -> None:
+    """Compare with all measurements of a data folder and write the page.
+
+    Args:
+        path: file to write; one that exists is replaced only if it is such a page.
+        data: folder laid out as `RUNS`, `AGGREGATES` and `ENERGY` say; parts may be missing.
+        search: further folders of the catalogue.
+
+    Raises:
+        InputError: the folder has none of them, something in it cannot be used, or the file is another.
+    """
+    if path.exists() and not (path.is_file() and path.read_text("utf-8", "replace").startswith(TITLE)):
+        raise InputError("document", str(path), f"a new file, or one that begins with {TITLE!r}")
+    text = document(_findings(data, search))
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise InputError("document", str(path), f"a file that can be written ({error.strerror or error})") from error
+
+
+def _findings(data: Path, search: Sequence[Path]) -> _Findings:
+    found = _Findings()
+    for folder in sorted((data / RUNS).glob("*/")):
+        if (folder / "requests.jsonl").is_file():
+            found.replays.append(replay(read(folder, {}, search=search), {}, search))
+    if (data / AGGREGATES).is_file():
+        found.aggregates = aggregates.compare_aggregates(data / AGGREGATES, {}, search=search)
+    for name in ENERGY:
+        if (data / name).is_file():
+            found.energies[name] = energy.compare_energy(data / name, {}, search=search)
+    if not (found.replays or found.aggregates or found.energies):
+        raise InputError(
+            "data", str(data), f"a folder with {RUNS}/*/requests.jsonl, {AGGREGATES} or {', '.join(ENERGY)}"
+        )
+    return found
+
+
+def document(found: _Findings) -> str:
+    """The page."""
+    parts = [
+        TITLE,
+        _INTRO,
+        "## At a glance",
+        markdown(["compared", "rows", "metric", "mean abs. error", "median", "worst"], list(_glance(found)), 1),
+        "Coefficients change; the tests only hold these bounds: "
+        + "; ".join(f"{name} {share(bound)}" for name, bound in BOUNDS.items())
+        + ".",
+        f"## The {_WEAKEST} weakest figures",
+        markdown(["case", "metric", "measured", "simulated", "error"], _weakest(found), 2),
+        "## What is not validated",
+        _NOT_VALIDATED,
+        "## Method",
+        _METHOD.format(prompt=energy.DEFAULT_PROMPT),
+        *_replay_parts(found.replays),
+        *_aggregate_parts(found.aggregates),
+        *_energy_parts(found.energies),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _glance(found: _Findings) -> Iterator[list[str]]:
+    """One row a metric: absolute errors over what was compared."""
+    labels = {key: label for key, label, _, _ in METRICS}
+    groups: list[tuple[str, dict[str, str], list[Mapping[str, Section]]]] = []
+    statistics = {
+        f"{key}.{name}": f"{labels[key]} {name}" for key in ("ttft_s", "tpot_s", "e2e_s") for name in ("mean", "p99")
+    }
+    runs = [_flat(each) for each in found.replays]
+    groups.append(("replays, engine times", {**statistics, "makespan_s": "makespan"}, runs))
+    means = {key: labels[key] + " mean" for key in aggregates.METRICS}
+    groups.append(("H100 runs by means, client times", means, [row.errors for row in whole_runs(found.aggregates)]))
+    names = dict(zip(energy.METRICS, ("J/token", "J/token at measured pace", "step time")))
+    for path, done in found.energies.items():
+        groups.append((ENERGY[path][0], names, [each.errors for each in done.cases]))
+    for title, metrics, rows in groups:
+        for key, summary in absolute(rows, list(metrics)).items():
+            if summary["rows"]:
+                errors = [share(summary[name]) for name in ("mean", "median", "max")]
+                yield [title, str(summary["rows"]), metrics[key], *errors]
+
+
+def _flat(run: Replay) -> dict[str, Section]:
+    """A replay's statistics under names such as ``ttft_s.p99``."""
+    agreement = run.agreement
+    flat = {f"{key}.{name}": pair for key, _, _, _ in METRICS for name, pair in agreement.get(key, {}).items()}
+    return {**flat, "makespan_s": agreement["makespan_s"]}
+
+
+def _weakest(found: _Findings) -> list[list[str]]:
+    """The largest errors of all, the most of a kind of comparison being a third."""
+    units = {key: (label, unit, scale) for key, label, unit, scale in METRICS}
+    kinds: list[list[tuple[str, str, Section, float]]] = [[], [], []]
+    for run in found.replays:
+        for key, pair in _flat(run).items():
+            metric, _, statistic = key.partition(".")
+            label, unit, scale = units.get(metric, ("makespan", "s", 1.0))
+            kinds[0].append((run.record.name, f"{label} {statistic}".strip() + f" [{unit}]", pair, scale))
+    for row in whole_runs(found.aggregates):
+        for key, pair in row.errors.items():
+            label, unit, scale = units[key]
+            kinds[1].append((row.experiment, f"{label} mean [{unit}]", pair, scale))
+    for done in found.energies.values():
+        for each in done.cases:
+            kinds[2].append((_name(each.case), "energy [J/token]", each.errors["joules_per_token"], 1.0))
+    worst = []
+    for kind in kinds:
+        known = [row for row in kind if row[2]["error"] is not None]
+        worst += sorted(known, key=lambda row: -abs(row[2]["error"]))[: _WEAKEST // 3]
+    worst.sort(key=lambda row: -abs(row[2]["error"]))
+    return [[case, metric, *pair_cells(pair, scale)] for case, metric, pair, scale in worst]
+
+
+def _name(case: energy.Case) -> str:
+    return f"{case.model}, {case.tp} x {case.xpu}, batch {case.batch}, {case.prompt} + {case.output} tokens"
+
+
+def _replay_parts(replays: Sequence[Replay]) -> Iterator[str]:
+    """A section a run, the one with the largest error of its mean E2E first."""
+    if replays:
+        yield "## Replays, request by request"
+        yield "vLLM 0.19 runs of 300 ShareGPT requests, published with LLMServingSim (MIT)."
+    for run in sorted(replays, key=lambda run: -abs(run.agreement["e2e_s"]["mean"]["error"] or 0.0)):
+        yield f"### {run.record.name}"
+        yield "\n".join(f"- {line}" for line in describe(run))
+        yield markdown(["metric", "", "measured", "simulated", "error"], run_cells(run.agreement, run.tokens_per_s), 2)
+
+
+def _aggregate_parts(rows: Sequence[aggregates.Compared]) -> Iterator[str]:
+    if not rows:
+        return
+    worst = {row.experiment: abs(row.errors["e2e_s"]["error"] or 0.0) for row in whole_runs(rows)}
+    ordered = sorted(rows, key=lambda row: -worst[row.experiment])  # stable: the stages stay below their run
+    yield "## Runs known by their means"
+    yield "vLLM 0.15 on H100, figures from the published records of BLIS (inference-sim). " + " ".join(
+        aggregates_notes()
+    )
+    headings, cells, texts = aggregates_table(ordered)
+    yield markdown(headings, cells, texts)
+
+
+def _energy_parts(energies: Mapping[str, energy.Energies]) -> Iterator[str]:
+    """A table a file with a row a deployment, the weakest first."""
+    if energies:
+        yield "## Energy"
+        yield "Median absolute errors over the batches of each deployment; `validate energy=` shows every batch."
+    for path, done in energies.items():
+        groups: dict[str, list[Mapping[str, Section]]] = {}
+        for each in done.cases:
+            groups.setdefault(f"{each.case.model}, {each.case.tp} x {each.case.xpu}", []).append(each.errors)
+        rows = []
+        for name, errors in groups.items():
+            summary = absolute(errors, energy.METRICS)
+            medians = [summary[key]["median"] for key in energy.METRICS]
+            rows.append(
+                (
+                    medians[0] or 0.0,
+                    [name, str(len(errors)), *map(share, medians), share(summary["joules_per_token"]["max"])],
+                )
+            )
+        rows.sort(key=lambda row: -row[0])
+        title, about = ENERGY[path]
+        yield f"### {title}"
+        yield about
+        headings = ["deployment", "cases", "J/token", "at measured pace", "step time", "worst J/token"]
+        yield markdown(headings, [cells for _, cells in rows], 1)
+        yield "\n".join(f"- {line}" for line in energy_notes(done))
