@@ -146,7 +146,7 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], texts: i
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     for index, heading in enumerate(headings):
         numeric = index >= texts
-        table.add_column(heading, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
+        table.add_column(Text(heading), justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
     for row in rows:
         if row:
             table.add_row(*map(Text, row))

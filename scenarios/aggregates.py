@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -144,7 +144,11 @@ def _pool(row: Row, given: Mapping[str, Any], search: Sequence[Path]) -> Pool:
             stated["xpu"] = xpu_named(row.text("hardware"), search)
         except InputError as error:
             raise InputError("hardware", error.value, error.accepted, row.where) from None
-    return pool_of(stated, given, search, row.where)
+    pool = pool_of(stated, given, search, row.where)
+    if "engine.sorted_sampling" in given:
+        return pool
+    # clients of a server that state no sampling get what comes with the model
+    return replace(pool, engine=replace(pool.engine, sorted_sampling=pool.model.sorted_sampling))
 
 
 def _stages(row: Row) -> list[_Stage]:

@@ -93,6 +93,8 @@ def _engine(engine: Section) -> EngineSettings:
         ),
         max_model_len=engine.get("max_model_len", whole, None),
         async_scheduling=engine.get("async_scheduling", boolean, default.async_scheduling),
+        sorted_sampling=engine.get("sorted_sampling", boolean, default.sorted_sampling),
+        front_end_s=engine.get("front_end_s", number("a time >= 0 s", low=0.0), default.front_end_s),
         prefix_caching=engine.get("prefix_caching", boolean, default.prefix_caching),
         padding=tuple(engine.get("padding", list_of(whole), [])),
     )

@@ -61,7 +61,7 @@ def read_benchmark(path: Path) -> Measured:
         itl_s=gaps if len(gaps) else None,
         stated={"model": model} if isinstance(model, str) else {},
         where=where,
-        notes=[f"{failed} failed requests left out"] if failed else [],
+        notes=[f"{failed} failed request{'s' * (failed != 1)} left out"] if failed else [],
     )
 
 

@@ -40,7 +40,7 @@ _MEMORY_TOLERANCE = 0.1
 def xpu_named(hint: str, search: Sequence[Path] = (), memory_bytes: float | None = None) -> str:
     """Id of the xPU that a text names: ``h100_sxm`` for "NVIDIA H100 80GB HBM3", ``rtx_4090`` for "rtx4090_run1".
 
-    Words are compared whole, as they stand together or apart; of several entries the one with the longest name counts.
+    Words are compared whole, as they stand together or apart; an entry gives way to one whose name contains its own.
 
     Args:
         hint: name of a device or of a folder.
@@ -54,13 +54,13 @@ def xpu_named(hint: str, search: Sequence[Path] = (), memory_bytes: float | None
     words = [word for word in re.findall(r"[a-z0-9]+", hint.lower()) if not _SOCKETS.fullmatch(word)]
     ends = range(1, len(words) + 1)
     joined = {"".join(words[start:end]) for end in ends for start in range(end)}
-    found: dict[str, int] = {}
+    found: dict[str, str] = {}
     for name in catalogue.list_entries("xpu", search):
         parts = [part for part in name.lower().split("_") if not _SOCKETS.fullmatch(part)]
         variants = {word for word in words if word in _VARIANTS}
         if "".join(parts) in joined and variants <= set(parts):
-            found[name] = len("".join(parts))
-    best = [name for name, length in found.items() if length == max(found.values())]
+            found[name] = "".join(parts)
+    best = [name for name, key in found.items() if not any(key != other and key in other for other in found.values())]
     if len(best) != 1:
         raise InputError("xpu", hint, f"{accepted} ({' and '.join(best)} fit)" if best else accepted)
     stated = catalogue.xpu(best[0], search).memory_bytes

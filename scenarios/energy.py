@@ -89,7 +89,8 @@ class Energies:
         lines = []
         for reason in dict.fromkeys(reason for reason, _ in self.left_out):
             names = {name: count for (why, name), count in self.left_out.items() if why == reason}
-            lines.append(f"{sum(names.values())} rows: {reason} ({', '.join(sorted(names))})")
+            rows = sum(names.values())
+            lines.append(f"{rows} row{'s' * (rows != 1)}: {reason} ({', '.join(sorted(names))})")
         return lines
 
 

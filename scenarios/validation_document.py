@@ -12,6 +12,7 @@ from scenarios.replay import Replay, read, replay
 from scenarios.validate import describe
 from scenarios.validation_tables import aggregates_notes, aggregates_table, energy_notes, whole_runs
 from sim.errors import InputError
+from sim.hardware import catalogue
 
 TITLE = "# Validation"
 #: Where a data folder keeps what is compared, and where that comes from.
@@ -75,9 +76,8 @@ _METHOD = """\
 - **Energy.** A batch of equal requests, sent at once to an idle engine; energy of the xPUs alone. A file without prompt
   lengths is taken to have {prompt} prompt tokens [assumed]. *At measured pace*: the simulated dynamic energy of a step,
   and the simulated static power over the measured time of a step.
-- Coefficients belong to the xPU; none is fitted to a run, a workload or a model of this page, save where the source of
-  an entry says so (`hybridfleet list xpus ID`): those of the H100 and the RTX 4090 come in part from kernels and runs
-  of the same origin."""
+- **Coefficients** belong to the xPU; there is none for a run, a workload or a model. Where one was fitted to figures of
+  this page, agreement with those is no test of it: the last section gives every source."""
 
 
 @dataclass(slots=True)
@@ -102,7 +102,7 @@ def write_document(path: Path, data: Path, search: Sequence[Path] = ()) -> None:
     """
     if path.exists() and not (path.is_file() and path.read_text("utf-8", "replace").startswith(TITLE)):
         raise InputError("document", str(path), f"a new file, or one that begins with {TITLE!r}")
-    text = document(_findings(data, search))
+    text = document(_findings(data, search), search)
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -126,7 +126,7 @@ def _findings(data: Path, search: Sequence[Path]) -> _Findings:
     return found
 
 
-def document(found: _Findings) -> str:
+def document(found: _Findings, search: Sequence[Path] = ()) -> str:
     """The page."""
     parts = [
         TITLE,
@@ -145,6 +145,7 @@ def document(found: _Findings) -> str:
         *_replay_parts(found.replays),
         *_aggregate_parts(found.aggregates),
         *_energy_parts(found.energies),
+        *_ground_parts(_xpus(found), search),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -156,7 +157,7 @@ def _glance(found: _Findings) -> Iterator[list[str]]:
     statistics = {
         f"{key}.{name}": f"{labels[key]} {name}" for key in ("ttft_s", "tpot_s", "e2e_s") for name in ("mean", "p99")
     }
-    runs = [_flat(each) for each in found.replays]
+    runs: list[Mapping[str, Section]] = [_flat(each) for each in found.replays]
     groups.append(("replays, engine times", {**statistics, "makespan_s": "makespan"}, runs))
     means = {key: labels[key] + " mean" for key in aggregates.METRICS}
     groups.append(("H100 runs by means, client times", means, [row.errors for row in whole_runs(found.aggregates)]))
@@ -203,6 +204,25 @@ def _weakest(found: _Findings) -> list[list[str]]:
 
 def _name(case: energy.Case) -> str:
     return f"{case.model}, {case.tp} x {case.xpu}, batch {case.batch}, {case.prompt} + {case.output} tokens"
+
+
+def _xpus(found: _Findings) -> list[str]:
+    """Ids of the xPUs that were simulated."""
+    names = {run.pool.xpu.id for run in found.replays} | {row.xpu.split()[-1] for row in found.aggregates}
+    return sorted(names.union(each.case.xpu for done in found.energies.values() for each in done.cases))
+
+
+def _ground_parts(names: Sequence[str], search: Sequence[Path]) -> Iterator[str]:
+    """Where the timing and power coefficients of each xPU come from, as its entry says."""
+    yield "## What the coefficients rest on"
+    rows = []
+    for name in names:
+        keys: dict[tuple[str, str], list[str]] = {}
+        for key, (_, source, kind) in catalogue.xpu(name, search).provenance.items():
+            if key.startswith(("timing.", "power.")):
+                keys.setdefault((kind, source), []).append(key.partition(".")[2])
+        rows += [[name, ", ".join(those), kind, source] for (kind, source), those in keys.items()]
+    yield markdown(["xpu", "coefficients", "kind", "source"], rows, 4)
 
 
 def _replay_parts(replays: Sequence[Replay]) -> Iterator[str]:

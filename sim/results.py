@@ -33,7 +33,7 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "ttft_s": ("float64", "s", "time to first token"),
     "tpot_s": ("float64", "s", "time per output token after the first; NaN with one output token"),
     "e2e_s": ("float64", "s", "time to last token"),
-    "uplink_s": ("float64", "s", "client to pool"),
+    "uplink_s": ("float64", "s", "client to engine: network and front end"),
     "queue_s": ("float64", "s", "in the replica's queue until first scheduled"),
     "prefill_s": ("float64", "s", "first scheduled until first token"),
     "decode_s": ("float64", "s", "first token until last token"),

@@ -7,7 +7,7 @@ import random
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
-from simpy import Environment
+from simpy import Environment, Timeout
 
 from sim.errors import InputError
 from sim.fleet.network import LiveLink
@@ -59,7 +59,14 @@ class LivePool:
         self.model_id, self.xpu_id = spec.model.id, spec.xpu.id
         self.replicas = spec.replicas
         self.timing: StepTiming = RooflineTiming(
-            Deployment(spec.model, spec.xpu, spec.tp, spec.precision, spec.kv_precision or "bf16")
+            Deployment(
+                spec.model,
+                spec.xpu,
+                spec.tp,
+                spec.precision,
+                spec.kv_precision or "bf16",
+                spec.engine.sorted_sampling,
+            )
         )
         self.blocks = check_fit(spec) - 1  # vLLM keeps one block as padding
         engine = spec.engine
@@ -79,7 +86,8 @@ class LivePool:
         self.loads = [0] * spec.replicas
         self.order = [(0, i) for i in range(spec.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
-        self.uploading: dict[int, Request] = {}  # on their way over the link
+        self._front_end_s = engine.front_end_s
+        self.uploading: dict[int, Request] = {}  # on their way over the link and through the front end
         self.done: Done
         self._finished = [self._on_done(i) for i in range(spec.replicas)]
 
@@ -106,17 +114,31 @@ class LivePool:
         self.outstanding += 1
         self.outstanding_tokens += request.prompt + request.output
         self.output_tokens += request.output
-        if self.link is None:
-            self._deliver(request)
-        else:
-            self.uploading[request.id] = request
-            self.link.upload(self.link.spec.prompt_bytes_per_token * request.prompt, request, self._deliver)
-
-    def _deliver(self, request: Request) -> None:
-        # the clock may be a rounding error before the arrival that it was set for
-        now = request.queued_s = request.arrival_s if self.link is None else max(self.env.now, request.arrival_s)
         if self.link is not None:
-            del self.uploading[request.id]
+            self.uploading[request.id] = request
+            self.link.upload(self.link.spec.prompt_bytes_per_token * request.prompt, request, self._arrived)
+        elif self._front_end_s:
+            self.uploading[request.id] = request
+            self._arrived(request)
+        else:
+            self._deliver(request, request.arrival_s)
+
+    def _arrived(self, request: Request) -> None:
+        """A request is at the pool's door: its front end parses and tokenizes it, any number at a time."""
+        if self._front_end_s:
+            parsed = Timeout(self.env, self._front_end_s, request)
+            parsed.callbacks.append(lambda event: self._parsed(event.value))
+        else:
+            self._parsed(request)
+
+    def _parsed(self, request: Request) -> None:
+        del self.uploading[request.id]
+        # the clock may be a rounding error before the arrival that it was set for
+        self._deliver(request, max(self.env.now, request.arrival_s))
+
+    def _deliver(self, request: Request, now: float) -> None:
+        """Put a request into the queue of a replica."""
+        request.queued_s = now
         replica = 0
         if self.replicas > 1:
             replica = self._pick(self)
@@ -172,7 +194,7 @@ class LivePool:
         chunk = int(min(ahead, budget))
         prefill_s = ahead / chunk * self.timing.step(0, chunk, 1).fixed_s + self.timing.rho * prompt * prompt * 0.5
         wait_s = max(0.0, load - engine.max_num_seqs) / engine.max_num_seqs * mean_output * step_s
-        link_s = 2.0 * self.link.spec.latency_s if self.link is not None else 0.0
+        link_s = self._front_end_s + (2.0 * self.link.spec.latency_s if self.link is not None else 0.0)
         return link_s + wait_s + prefill_s + output * step_s
 
 

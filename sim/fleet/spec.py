@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from sim.accounting.cost import CostModel
 from sim.accounting.embodied import Embodied
 from sim.accounting.signal import Signal, Unknown
-from sim.errors import InputError
+from sim.errors import InputError, number
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
 
@@ -28,7 +28,9 @@ class EngineSettings:
         gpu_memory_utilization: share of xPU memory the engine may use.
         max_model_len: longest prompt + output [tokens], or None for the model's own limit.
         async_scheduling: True if a step is scheduled while the one before runs: an arrival waits a step longer.
+        front_end_s: time from a request's arrival at the pool to the engine's queue: parsing, tokenizing [s].
         prefix_caching: True if prompts share the KV blocks of a common prefix; needs a workload that names prefixes.
+        sorted_sampling: True if every step sorts all logits, as vLLM up to 0.15 does to sample by top-p or top-k.
         padding: token counts, ascending, to which smaller steps are padded (CUDA graph sizes); empty for none.
     """
 
@@ -39,8 +41,10 @@ class EngineSettings:
     gpu_memory_utilization: float = 0.9
     max_model_len: int | None = None
     async_scheduling: bool = False
+    sorted_sampling: bool = False
     padding: tuple[int, ...] = ()
     prefix_caching: bool = False
+    front_end_s: float = 0.0
 
     def __post_init__(self) -> None:
         for key in ("max_num_seqs", "max_num_batched_tokens", "block_size"):
@@ -58,6 +62,7 @@ class EngineSettings:
             raise InputError("engine.gpu_memory_utilization", self.gpu_memory_utilization, "a share in (0, 1]")
         if self.max_model_len is not None and self.max_model_len < 2:
             raise InputError("engine.max_model_len", self.max_model_len, "at least 2 tokens, or null")
+        number("engine.front_end_s", self.front_end_s, "a time >= 0 s", low=0.0)
         object.__setattr__(self, "padding", tuple(self.padding))
         if list(self.padding) != sorted(set(self.padding)) or any(size < 1 for size in self.padding):
             raise InputError("engine.padding", self.padding, "ascending whole numbers of at least 1, or []")

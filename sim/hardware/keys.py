@@ -13,12 +13,14 @@ Units = Mapping[str, float]  #: accepted units, each with its factor to the SI u
 _COUNT: Units = {"count": 1.0}
 _PARAMS: Units = {"parameters": 1.0}
 _TOKENS: Units = {"tokens": 1.0}
+_FLAG: Units = {"flag": 1.0}
 _TEXT: Units = {"text": 1.0}
 _BYTES: Units = {"bytes": 1.0, "MB": 1e6, "MiB": 2.0**20, "GB": GB, "GiB": GIB}
 _RATIO: Units = {"ratio": 1.0}
 _BYTES_PER_S: Units = {"bytes/s": 1.0, "GB/s": 1e9, "TB/s": 1e12}
 _FLOPS: Units = {"FLOP/s": 1.0, "TFLOP/s": 1e12, "TOP/s": 1e12}
 _SECONDS: Units = {"s": 1.0, "ms": 1e-3, "us": 1e-6}
+_SHORT: Units = {**_SECONDS, "ns": 1e-9, "ps": 1e-12}
 _WATTS: Units = {"W": 1.0}
 _SHARE: Units = {"share of peak": 1.0}
 #: curves: the unit of y counts, x is a number of what the unit says
@@ -40,7 +42,10 @@ XPU_KEYS: Mapping[str, Units] = {
     "die_mm2": {"mm2": 1.0},
     "node_nm": {"nm": 1.0},
     **{f"timing.{name}": _SHARE for name in ("compute_eff", "weight_eff", "kv_eff", "attn_eff")},
-    **{f"timing.{name}": _SECONDS for name in ("step_overhead_s", "layer_overhead_s", "seq_overhead_s")},
+    **{
+        f"timing.{name}": _SECONDS
+        for name in ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "moe_overhead_s")
+    },
     "timing.link_bytes_per_s": _BYTES_PER_S,
     "timing.link_latency_s": _SECONDS,
     **dict.fromkeys(("timing.skew_decode", "timing.skew_mixed"), _BY_HEADS),
@@ -48,7 +53,7 @@ XPU_KEYS: Mapping[str, Units] = {
     "timing.attn_start": _START,
     **dict.fromkeys(("timing.gemm_tile", "timing.attn_pad"), _TOKENS),
     "timing.attn_tile": {"rows": 1.0},
-    "timing.idle_tile_s": {**_SECONDS, "ns": 1e-9},
+    **dict.fromkeys(("timing.idle_tile_s", "timing.sort_s"), _SHORT),
     "timing.activation_passes": {"passes": 1.0},
     **dict.fromkeys(("timing.narrow_eff", "timing.moe_eff"), _RATIO),
     **{f"power.{name}": _WATTS for name in ("static_w", "compute_w", "memory_w")},
@@ -64,6 +69,7 @@ MODEL_KEYS: Mapping[str, Units] = {
     **dict.fromkeys(("params", "params_active", "embedding_params", "expert_params"), _PARAMS),
     **dict.fromkeys(("max_context", "window"), _TOKENS),
     "attention": _TEXT,
+    "sorted_sampling": _FLAG,
     "checkpoint_precision": _TEXT,
 }
 TEXT_KEYS = ("name", "hf_id", "aliases", "note")  #: plain text beside the constants
@@ -88,6 +94,10 @@ def convert(key: str, value: Any, unit: str, units: Units) -> Any:
     if units is _TEXT:
         if not isinstance(value, str):
             raise TypeError("text")
+        return value
+    if units is _FLAG:
+        if not isinstance(value, bool):
+            raise TypeError("true or false")
         return value
     if units is _FORMATS:
         if not isinstance(value, Sequence) or any(name not in BYTES_PER_VALUE for name in value):

@@ -39,6 +39,7 @@ class Model:
         linear_layers: layers with a state of constant size instead of a KV cache.
         experts, experts_per_token, moe_layers, expert_params: MoE only: routed experts a layer, those a token visits,
             how many layers have them, and parameters of one expert.
+        sorted_sampling: True if the generation config that comes with the model samples by top-p or top-k.
         provenance: for every field that the catalogue gave, its (unit, source, kind).
     """
 
@@ -67,6 +68,7 @@ class Model:
     experts_per_token: int = 0
     moe_layers: int = 0
     expert_params: float = 0.0
+    sorted_sampling: bool = False
     provenance: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

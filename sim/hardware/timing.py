@@ -80,13 +80,17 @@ class StepTiming(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One replica: a model on `tp` xPUs in some number formats."""
+    """One replica: a model on `tp` xPUs in some number formats.
+
+    With `sorted_sampling`, every step sorts the logits, as sampling by top-p or top-k does.
+    """
 
     model: Model
     xpu: XPU
     tp: int = 1
     precision: str = "bf16"
     kv_precision: str = "bf16"
+    sorted_sampling: bool = False
 
     @property
     def kv_bytes_per_token_and_xpu(self) -> float:
@@ -200,35 +204,41 @@ class RooflineTiming:
                 row_s = self._expert_flops * tokens / (rows * self._flops_per_s)
                 seconds += self._gemm_s(row_s, rows, expert_bytes) / eff.moe_eff
             seconds += self._collectives_s(tokens) + self._elementwise_s * tokens
-            seconds += eff.step_overhead_s + eff.layer_overhead_s * model.layers
+            seconds += eff.step_overhead_s + eff.layer_overhead_s * model.layers + eff.moe_overhead_s * model.moe_layers
             known = self._gemms_cache[tokens] = (seconds, (self._dense_flops + self._expert_flops) * tokens, weights)
         return known
 
     def _gemm_s(self, row_s: float, rows: float, nbytes: float, tile: int = 1) -> float:
-        """Time of GEMMs over `rows` tokens in whole tiles: arithmetic at `row_s` a row, or reading weights if slower."""
+        """Time of GEMMs over `rows` tokens in whole tiles: arithmetic at `row_s` a row, or weights if slower."""
         eff = self._eff
         tiled = -(-rows // tile) * tile
         compute_s = row_s * tiled / interpolate(eff.compute_curve, tiled, 1.0)
         return max(compute_s, nbytes / (eff.weight_eff * self._bandwidth * interpolate(eff.weight_curve, rows, 1.0)))
 
     def _head_s(self, sequences: int) -> float:
-        """Time of the output head: one row a sequence, in 16 bit also where the layers are narrower."""
+        """Time of the output head, one row a sequence, in 16 bit also where the layers are narrower; and of a sort."""
         known = self._head_cache.get(sequences)
         if known is None:
             known = self._gemm_s(self._head_row_s, sequences, self._head_bytes, self._eff.gemm_tile)
+            if self.deployment.sorted_sampling:
+                known += self._eff.sort_s * self.deployment.model.vocab * sequences
             self._head_cache[sequences] = known
         return known
 
     def _collectives_s(self, tokens: int) -> float:
-        """Two ring all-reduces a layer over the activations: latency + 2 (tp-1)/tp * bytes / link."""
-        tp, eff = self.deployment.tp, self.deployment.xpu.timing
-        if tp == 1:
+        """Two all-reduces a layer over the activations, 2 bytes a value."""
+        if self.deployment.tp == 1:
             return 0.0
+        model = self.deployment.model
+        return 2.0 * model.layers * self._all_reduce_s(tokens * model.hidden * 2.0)
+
+    def _all_reduce_s(self, nbytes: float) -> float:
+        """An all-reduce in one shot, each xPU reading all peers, or in two, reduce-scatter and all-gather."""
+        tp, eff = self.deployment.tp, self._eff
         if not eff.link_bytes_per_s:
             raise InputError("tp", tp, f"1 on {self.deployment.xpu.id}, which has no link to a peer in the catalogue")
-        nbytes = tokens * self.deployment.model.hidden * 2.0
-        ring_s = 2.0 * (tp - 1) / tp * nbytes / eff.link_bytes_per_s
-        return 2.0 * self.deployment.model.layers * (eff.link_latency_s + ring_s)
+        one_shot = eff.link_latency_s + (tp - 1) * nbytes / eff.link_bytes_per_s
+        return min(one_shot, 2.0 * eff.link_latency_s + 2.0 * (tp - 1) / tp * nbytes / eff.link_bytes_per_s)
 
 
 def _compute_peak(xpu: XPU, precision: str) -> float:

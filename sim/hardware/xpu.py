@@ -32,11 +32,13 @@ class TimingCoefficients:
         gemm_tile: tokens that GEMM kernels compute at once; a step's tokens come in whole tiles.
         narrow_eff: share of `compute_eff` that GEMMs reach in formats narrower than 16 bit.
         moe_eff: speed of the grouped GEMMs of routed experts over that of dense ones.
+        moe_overhead_s: further time a layer with routed experts and step: routing, sorting and gathering tokens [s].
         activation_passes: times that elementwise kernels pass a layer's hidden vector through memory, a token.
         attn_start: (KV heads on the xPU, over all sequences; time a layer that attention takes before it reads [s]).
         attn_tile: rows that a decoding query takes in the tile of a step with prefill; 1 where kernels split contexts.
         attn_pad: context tokens that tiles add to each query row of a step with prefill.
         idle_tile_s: time of a tile without work, in a step with prefill [s].
+        sort_s: time to sort one logit of one sequence, for sampling by top-p or top-k [s].
         skew_decode, skew_mixed: attention skew alpha of steps without and with prefill, as (KV heads, alpha) and
             (query heads, alpha), over all sequences on one xPU. With M the longest of n contexts of sum S, decode
             attention takes as long as S + alpha * (n * M - S) tokens.
@@ -56,11 +58,13 @@ class TimingCoefficients:
     gemm_tile: int = 1
     narrow_eff: float = 1.0
     moe_eff: float = 1.0
+    moe_overhead_s: float = 0.0
     activation_passes: float = 0.0
     attn_start: Knots = ()
     attn_tile: float = 1.0
     attn_pad: float = 0.0
     idle_tile_s: float = 0.0
+    sort_s: float = 0.0
     skew_decode: Knots = ()
     skew_mixed: Knots = ()
 
@@ -75,7 +79,15 @@ class TimingCoefficients:
             "moe_eff",
             "attn_tile",
         )
-        overheads = ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "link_latency_s", "idle_tile_s")
+        overheads = (
+            "step_overhead_s",
+            "layer_overhead_s",
+            "seq_overhead_s",
+            "link_latency_s",
+            "idle_tile_s",
+            "sort_s",
+            "moe_overhead_s",
+        )
         check_finite("timing", self, positive=positive, non_negative=(*overheads, "activation_passes", "attn_pad"))
         if self.link_bytes_per_s is not None:
             check_finite("timing", self, positive=("link_bytes_per_s",))

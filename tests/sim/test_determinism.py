@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from sim import Constant, Fleet, Link, Result, Site, observer, run
+from sim.rng import Streams
 from sim.routing import LeastOutstanding, PowerOfTwo, Random, Spillover
 from sim.workload import Independent, LogNormal, Poisson, SyntheticWorkload
 from tests.sim.conftest import CHAT, VOICE, StepSignal, pool, simulate, xpu
+
+GOLDEN = [539, 436, 840, 7]  # first draws of the stream `arrivals` of seed 0
 
 
 def hybrid(extra: int = 0) -> Fleet:
@@ -82,6 +86,25 @@ def test_another_router_moves_no_arrival() -> None:
     one, two = (run(hybrid(), workload(), router(), seed=3).requests for router in (Random, LeastOutstanding))
     for name in ("arrival_s", "prompt_tokens", "output_tokens", "slo_class"):
         assert np.array_equal(one[name], two[name]), name
+
+
+def test_every_subsystem_has_a_stream_of_its_own() -> None:
+    names = ["arrivals", "lengths", "routing", "link wifi", "balancer edge"]
+    draws = [Streams(4).get(name).integers(1 << 62, size=4).tolist() for name in names]
+    assert len({tuple(each) for each in draws}) == len(names)
+    assert Streams(4).get("routing").integers(1 << 62, size=4).tolist() == draws[2]
+    assert Streams(5).get("routing").integers(1 << 62, size=4).tolist() != draws[2]
+    # the same on every machine and in every process, whatever Python's hash seed
+    assert Streams(0).get("arrivals").integers(1000, size=4).tolist() == GOLDEN
+
+
+def test_drawing_in_one_subsystem_moves_no_other() -> None:
+    plain = hybrid()
+    steady = tuple(replace(link, latency_sigma=0.0) for link in plain.links)
+    one, two = (run(fleet, workload(), Random(), seed=3).requests for fleet in (plain, Fleet(plain.sites, steady)))
+    for name in ("arrival_s", "prompt_tokens", "output_tokens", "slo_class", "pool"):
+        assert np.array_equal(one[name], two[name]), name
+    assert not np.array_equal(one["uplink_s"], two["uplink_s"])
 
 
 @pytest.mark.parametrize(("rows", "check"), [(0, 1), (0, 7), (40, 3)])

@@ -82,7 +82,7 @@ def pools(draw: st.DrawFn, name: str) -> Any:
         tp=draw(st.sampled_from([1, 2])),
         engine={
             "block_size": block,
-            "kv_blocks": max(2, draw(st.integers(40, 260)) // block + 1),
+            "kv_blocks": max(2, draw(st.integers(60, 150)) // block + 1),
             "max_num_seqs": seqs,
             "max_num_batched_tokens": draw(st.integers(seqs, 64)),
             "async_scheduling": draw(st.booleans()),
@@ -132,9 +132,9 @@ def cases(draw: st.DrawFn, drain: bool | None = None) -> Case:
         for kind in kinds
     ]  # fmt: skip
     linked = [draw(links(kind)) for kind in kinds if draw(st.booleans())]
-    gap = draw(st.sampled_from([0.0, 0.004, 0.05]))
+    gap = draw(st.sampled_from([0.0, 0.001, 0.01, 0.05]))
     lengths = st.tuples(st.floats(0.0, 1.0), st.integers(1, 60), st.integers(1, 40), st.integers(0, 1))
-    drawn = draw(st.lists(lengths, min_size=1, max_size=30))
+    drawn = draw(st.lists(lengths, min_size=1, max_size=40))
     arrivals = np.cumsum([row[0] * gap for row in drawn]).tolist()
     drain = draw(st.booleans()) if drain is None else drain
     return Case(

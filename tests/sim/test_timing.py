@@ -14,7 +14,7 @@ from sim import InputError, catalogue
 from sim.accounting.signal import Constant
 from sim.hardware.model import Model
 from sim.hardware.timing import Deployment, RooflineTiming, StepCost
-from sim.hardware.xpu import XPU
+from sim.hardware.xpu import XPU, TimingCoefficients
 from sim.request import Request
 from sim.serving.costs import Shared
 from sim.serving.engine import Engine
@@ -23,15 +23,15 @@ from tests.sim.conftest import MODEL, WINDOWED, xpu
 
 LLAMA, H100 = catalogue.model("llama_3_1_8b"), catalogue.xpu("h100_sxm")
 MIXTRAL = catalogue.model("mixtral_8x7b")
-IDEAL = {
-    "compute_eff": 1.0, "weight_eff": 1.0, "kv_eff": 1.0, "attn_eff": 1.0, "step_overhead_s": 0.0,
-    "layer_overhead_s": 0.0, "seq_overhead_s": 0.0, "skew_decode": (), "skew_mixed": (),
-}  # fmt: skip
 
 
 def ideal(chip: XPU, **changes: float) -> XPU:
-    """The chip at its peak rates, without overheads."""
-    return replace(chip, timing=replace(chip.timing, **IDEAL | changes))
+    """The chip at its peak rates, without overheads and with flat curves."""
+    timing = chip.timing
+    flat = {"compute_eff": 1.0, "weight_eff": 1.0, "kv_eff": 1.0, "attn_eff": 1.0}
+    none = {"step_overhead_s": 0.0, "layer_overhead_s": 0.0, "seq_overhead_s": 0.0}
+    link = {"link_bytes_per_s": timing.link_bytes_per_s, "link_latency_s": timing.link_latency_s}
+    return replace(chip, timing=TimingCoefficients(**flat | none | link | changes))
 
 
 def timing(model: Model = MODEL, chip: XPU | None = None, **deployment: object) -> RooflineTiming:
@@ -57,7 +57,9 @@ def test_the_floor_of_an_8b_model_on_an_h100() -> None:
 def test_large_batches_are_bound_by_compute() -> None:
     chip = ideal(H100)
     small, large = (timing(LLAMA, chip).step(0, tokens, 1).fixed_s for tokens in (1, 8192))
-    assert large == pytest.approx((2 * 6.98e9 * 8192 + 2 * 0.525e9) / 989e12, rel=0.01)
+    head = 128_256 * 4096
+    dense = LLAMA.params_active - LLAMA.embedding_params - head
+    assert large == pytest.approx(2 * dense * 8192 / 989e12 + 2 * head / 3.35e12, rel=1e-9)  # the head serves one token
     assert small == timing(LLAMA, chip).step(0, 2, 1).fixed_s  # weights bind: another token is free
     ridge = timing(LLAMA, chip)
     times = [ridge.step(0, tokens, 1).fixed_s for tokens in range(1, 800)]
@@ -247,15 +249,15 @@ def test_windowed_layers_read_and_compute_their_share() -> None:
 
 
 def test_skew_is_linear_between_its_knots() -> None:
-    knots = ((2.0, 0.1), (4.0, 0.3), (8.0, 0.2))
+    knots = ((2.0, 0.1), (4.0, 0.3), (8.0, 0.2))  # over the KV heads of all sequences; the toy has two
     of = timing(chip=xpu(skew=knots))
-    alphas = [of.step(n, 0, 0).alpha for n in (1, 2, 3, 4, 6, 8, 100)]
-    assert alphas == pytest.approx([0.1, 0.1, 0.2, 0.3, 0.25, 0.2, 0.2])
+    assert [of.step(n, 0, 0).alpha for n in (1, 2, 3, 4, 100)] == pytest.approx([0.1, 0.3, 0.25, 0.2, 0.2])
     assert of.skewed
     assert not timing().skewed
     assert timing().step(5, 0, 0).alpha == 0.0
-    mixed = timing(chip=replace(xpu(), timing=replace(xpu().timing, skew_mixed=((1.0, 0.5),))))
-    assert (mixed.step(4, 0, 0).alpha, mixed.step(4, 8, 1).alpha) == (0.0, 0.5)
+    mixed = timing(chip=xpu(timing={"skew_mixed": ((4.0, 0.5), (8.0, 0.7))}))  # over query heads; the toy has four
+    assert [mixed.step(n, 8, 1).alpha for n in (1, 2, 3)] == pytest.approx([0.5, 0.7, 0.7])
+    assert mixed.step(1, 0, 0).alpha == 0.0
 
 
 @settings(max_examples=200, deadline=None)
