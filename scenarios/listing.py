@@ -17,6 +17,7 @@ from sim.units import GB
 if TYPE_CHECKING:
     from rich.table import Table
 
+_VALUE_WIDTH = 40  #: columns of one value: curves are long
 _PIPE_WIDTH = 200  #: columns where the output is no terminal, so that nothing is cut
 
 
@@ -134,15 +135,24 @@ def _show_entry(group: str, name: str, folders: Sequence[Path]) -> None:
     entry = catalogue.load_entry(group, name, folders)
     keys = XPU_KEYS if group == "xpu" else MODEL_KEYS
     table = _table("key", "value", "unit", "kind", "source")
+    table.columns[1].max_width = _VALUE_WIDTH
     table.title = f"{group} {entry.id}"
     for key, value in _flatten(entry.values):
         if key not in entry.provenance:
             table.add_row(key, _text(value), "", "", "")
             continue
         unit, source, kind = entry.provenance[key]
-        factor = keys[key][unit]
-        table.add_row(key, _text(value / factor if isinstance(value, float) else value), unit, kind, source)
+        table.add_row(key, _text(_in_unit(value, keys[key][unit])), unit, kind, source)
     _show(table)
+
+
+def _in_unit(value: Any, factor: float) -> Any:
+    """A value as the file has it, in the unit it states there; of a curve, its points as texts."""
+    if isinstance(value, float):
+        return value / factor
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        return [f"{x:g}: {y / factor:g}" for x, y in value]
+    return value
 
 
 def _path(group: str, name: str, folders: Sequence[Path]) -> Path:
@@ -166,7 +176,7 @@ def _text(value: object) -> str:
     if isinstance(value, float):
         return f"{value:.10g}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(_text(list(item)) if isinstance(item, tuple) else _text(item) for item in value)
+        return ", ".join(map(_text, value)) or "none"
     return str(value)
 
 

@@ -223,5 +223,5 @@ def test_listing_refuses_unknown_nouns_and_names() -> None:
 
 def test_grade_is_the_kind_most_timing_constants_have() -> None:
     assert listing.grade(catalogue.xpu("rtx_4090").provenance) == "measured"
-    assert listing.grade(catalogue.xpu("h100_sxm").provenance) == "derived"
+    assert listing.grade(catalogue.xpu("h100_sxm").provenance) == "measured"
     assert listing.grade(catalogue.xpu("apple_m2").provenance) == "assumed"

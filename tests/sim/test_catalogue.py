@@ -123,7 +123,7 @@ def test_units_convert() -> None:
     assert xpu.memory_bytes == 85899345920
     assert catalogue.xpu("rtx_4090").memory_bytes == 25250627584
     assert xpu.bandwidth_bytes_per_s == 3.35e12
-    assert xpu.timing.layer_overhead_s == pytest.approx(32.1e-6)
+    assert xpu.timing.layer_overhead_s == pytest.approx(25.7e-6)
     assert xpu.peak_flops["bf16"] == 989e12
     assert catalogue.xpu("apple_m2").timing.link_bytes_per_s is None
 

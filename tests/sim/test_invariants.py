@@ -4,155 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
-from sim import Constant, Fleet, Host, Link, Rent, Result, Site
-from sim.accounting.grid import HourlySignal
+from sim import Constant
 from sim.accounting.ledger import rates_of
 from sim.results import STATUSES
-from sim.routing import (
-    CloudOnly,
-    DeviceOnly,
-    EdgeOnly,
-    LeastOutstanding,
-    LeastTokens,
-    LengthThreshold,
-    MinPredictedLatency,
-    PowerOfTwo,
-    Random,
-    RoundRobin,
-    Spillover,
-)
 from sim.serving.engine import Engine
 from sim.units import JOULES_PER_KWH
-from tests.sim.conftest import CHAT, MODEL, VOICE, WINDOWED, Spy, StepSignal, embodied, owned, pool, simulate, xpu
+from tests.sim.conftest import Case, cases
 
 REL = 1e-9
 COMPLETED, REJECTED, IN_FLIGHT = (STATUSES.index(name) for name in ("completed", "rejected", "in_flight"))
-KINDS = {1: ("cloud",), 2: ("edge", "cloud"), 3: ("device", "edge", "cloud")}
-ROUTERS: list[tuple[int, Callable[[], Any]]] = [  # the sites a router needs
-    (1, CloudOnly), (1, RoundRobin), (1, Random), (1, LeastOutstanding), (1, LeastTokens), (1, PowerOfTwo),
-    (1, MinPredictedLatency), (1, lambda: MinPredictedLatency(8)), (2, EdgeOnly), (2, Spillover),
-    (2, lambda: Spillover(waiting_per_replica=1.0, kv_watermark=0.5, outstanding_per_replica=3.0)),
-    (2, lambda: LengthThreshold(20, 15)), (3, DeviceOnly),
-]  # fmt: skip
-
-
-class Case:
-    """One random run, and what came of it."""
-
-    def __init__(self, fleet: Fleet, rows: list[tuple[float, int, int, int]], settings: dict[str, Any], spy: Spy):
-        self.fleet, self.rows, self.settings, self.spy = fleet, rows, settings, spy
-        self._result: Result | None = None
-
-    def __repr__(self) -> str:
-        pools = [
-            (each.name, each.replicas, each.tp, each.model.id, each.engine, each.boot_s, each.balancer)
-            for each in self.fleet.pools
-        ]
-        return f"{self.spy.router} {pools} {self.fleet.links} {self.rows} {self.settings}"
-
-    @property
-    def result(self) -> Result:
-        if self._result is None:
-            self._result = simulate(self.fleet, self.rows, self.spy, **self.settings)
-        return self._result
-
-    @property
-    def drained(self) -> bool:
-        return bool(self.settings["drain"])
-
-
-@st.composite
-def pools(draw: st.DrawFn, name: str) -> Any:
-    block = draw(st.sampled_from([1, 4, 16]))
-    seqs = draw(st.integers(1, 8))
-    speed = draw(st.sampled_from([1.0, 0.4]))
-    return pool(
-        name,
-        model=draw(st.sampled_from([MODEL, WINDOWED])),
-        xpu=xpu(speed, tdp_w=draw(st.sampled_from([300.0, 130.0])), skew=draw(st.sampled_from([(), ((1, 0.3),)]))),
-        replicas=draw(st.sampled_from([1, 1, 1, 2, 4])),
-        tp=draw(st.sampled_from([1, 2])),
-        engine={
-            "block_size": block,
-            "kv_blocks": max(2, draw(st.integers(60, 150)) // block + 1),
-            "max_num_seqs": seqs,
-            "max_num_batched_tokens": draw(st.integers(seqs, 64)),
-            "async_scheduling": draw(st.booleans()),
-            "padding": draw(st.sampled_from([(), (4, 16, 64)])),
-        },
-        boot_s=draw(st.sampled_from([0.0, 0.0, 0.25])),
-        host=draw(st.sampled_from([None, Host(30.0, embodied(40.0)), Host(30.0)])),
-        cost=draw(st.sampled_from([None, Rent(3.6), owned()])),
-        balancer=draw(st.sampled_from([None, "round_robin", "random", "least_tokens", "power_of_two"])),
-    )
-
-
-@st.composite
-def signals(draw: st.DrawFn) -> Any:
-    kind = draw(st.integers(0, 2))
-    if kind == 0:
-        return Constant(250.0, "lca")
-    if kind == 1:
-        return StepSignal(draw(st.sampled_from([0.013, 0.11, 0.7])), [100.0, 0.0, 350.0])
-    first = datetime(2024, 1, 1, tzinfo=UTC)
-    return HourlySignal([120.0, 480.0, 30.0], first, "2024-01-01T00:59:59", "lca", wrap=True)
-
-
-@st.composite
-def links(draw: st.DrawFn, site: str) -> Link:
-    return Link(
-        f"link {site}",
-        "client",
-        site,
-        latency_s=draw(st.sampled_from([0.0, 0.03])),
-        latency_sigma=draw(st.sampled_from([0.0, 0.6])),
-        up_bytes_per_s=draw(st.sampled_from([np.inf, 4e3])),
-        down_bytes_per_s=draw(st.sampled_from([np.inf, 1e5])),
-        shared=draw(st.booleans()),
-        energy_j_per_byte=draw(st.sampled_from([None, 1e-3])),
-    )
-
-
-@st.composite
-def cases(draw: st.DrawFn, drain: bool | None = None) -> Case:
-    kinds = KINDS[draw(st.integers(1, 3))]
-    sites = [
-        Site(
-            kind, kind, [draw(pools(f"{kind} {i}")) for i in range(draw(st.integers(1, 2)))],
-            intensity=draw(signals()), pue=draw(st.sampled_from([1.0, 1.4])),
-        )
-        for kind in kinds
-    ]  # fmt: skip
-    linked = [draw(links(kind)) for kind in kinds if draw(st.booleans())]
-    gap = draw(st.sampled_from([0.0, 0.001, 0.01, 0.05]))
-    lengths = st.tuples(st.floats(0.0, 1.0), st.integers(1, 60), st.integers(1, 40), st.integers(0, 1))
-    drawn = draw(st.lists(lengths, min_size=1, max_size=40))
-    arrivals = np.cumsum([row[0] * gap for row in drawn]).tolist()
-    drain = draw(st.booleans()) if drain is None else drain
-    return Case(
-        Fleet(sites, linked),
-        [(arrival, *row[1:]) for arrival, row in zip(arrivals, drawn)],
-        {
-            "seed": draw(st.integers(0, 3)),
-            "warmup_s": draw(st.sampled_from([0.0, 0.05])),
-            "horizon_s": draw(st.sampled_from([0.1, 0.4, 1.5] + [None] * drain)),
-            "drain": drain,
-            "oversize": "reject",
-            "keep_spans": True,
-            "timeline_bin_s": draw(st.sampled_from([None, 0.07])),
-            "slo_classes": (CHAT, VOICE),
-        },
-        Spy(draw(st.sampled_from([make for sites, make in ROUTERS if sites <= len(kinds)]))()),
-    )
-
 
 runs = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]

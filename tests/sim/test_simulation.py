@@ -14,7 +14,7 @@ from sim.accounting.ledger import PARTS
 from sim.results import REQUEST_COLUMNS, SPAN_COLUMNS, TIMELINE_COLUMNS
 from sim.routing import EdgeOnly
 from sim.units import JOULES_PER_KWH
-from tests.sim.conftest import CHAT, First, ListWorkload, fleet_of, owned, pool, simulate, xpu
+from tests.sim.conftest import CHAT, First, ListWorkload, StepSignal, fleet_of, owned, pool, simulate, xpu
 
 EXACT = 1e-12
 PUE, GRID = 1.25, 300.0
@@ -166,25 +166,6 @@ def test_a_step_across_the_hour_is_charged_the_mean() -> None:
     assert result.pools[0].intensity_mean == pytest.approx((100.0 + 700.0 * (t - 1.0)) / t, rel=EXACT)
 
 
-class Edge:
-    """Intensity that changes once, from 100 to 900 g/kWh."""
-
-    basis, source = "lca", "test"
-
-    def __init__(self, edge_s: float) -> None:
-        self.edge_s = edge_s
-
-    def at(self, t_s: float) -> float:
-        return 100.0 if t_s < self.edge_s else 900.0
-
-    def next_change(self, t_s: float) -> float:
-        return self.edge_s if t_s < self.edge_s else np.inf
-
-    def integral(self, t0_s: float, t1_s: float) -> float:
-        clean_s = max(0.0, min(t1_s, self.edge_s) - t0_s)
-        return 100.0 * clean_s + 900.0 * (t1_s - t0_s - clean_s)
-
-
 @pytest.mark.parametrize("share", [0.2, 0.5, 0.74, 0.9])
 def test_a_late_arrival_that_shortens_a_straddling_step(share: float) -> None:
     # Skew slows decode steps but not mixed ones, so the step that the arrival joins becomes shorter. It had already
@@ -198,7 +179,7 @@ def test_a_late_arrival_that_shortens_a_straddling_step(share: float) -> None:
 
     t, a, b = (float(ran(Constant(1.0), rows).spans[name][1]) for name in ("t0_s", "a_s", "b_s"))
     start, end = (t + k * a + b * k * (k - 1) / 2 for k in (5, 6))
-    signal = Edge(start + share * (end - start))
+    signal = StepSignal(start + share * (end - start), [100.0] + [900.0] * 99)  # one change, and then none to the end
     result = ran(signal, [*rows, (start + 2e-10, 1, 1)])
     spans, grams = result.spans, 0.0
     assert start in spans["t0_s"]
