@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": ("scenarios.run", "simulate a scenario; with --multirun, many"),
     "validate": ("scenarios.validate", "compare with measurements of real engines"),
+    "calibrate": ("scenarios.calibrate", "fit an xPU's timing coefficients to measurements"),
     "list": ("scenarios.listing", "what can be chosen, with sources: xpus, models, routers, workloads, fleets, ..."),
     "import-model": ("scenarios.import_model", "turn a Hugging Face config.json into a model entry"),
 }

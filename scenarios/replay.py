@@ -47,6 +47,25 @@ class Replay:
         """Output tokens per second of both."""
         return throughput(self.measured, self.simulated)
 
+    def describe(self) -> list[str]:
+        """What was replayed, and what had to be assumed."""
+        pool, record = self.pool, self.record
+        engine = pool.engine
+        lines = [
+            f"{record.name}: {len(record.ttft_s)} requests, {pool.model.id} in {pool.precision} on "
+            f"{pool.tp} x {pool.xpu.id}; {engine.max_num_seqs} sequences, {engine.max_num_batched_tokens} tokens a step, "
+            f"{engine.kv_blocks or 'derived'} KV blocks of {engine.block_size}",
+            "times of the client: they contain network and front end, the simulated ones do not"
+            if record.client
+            else "times of the engine, from the moment a request is queued; prefix hits are ignored",
+        ]
+        if record.defaults:
+            taken = ", ".join(
+                f"{name} {'derived' if value is None else value}" for name, value in record.defaults.items()
+            )
+            lines.append(f"not in the record, taken: {taken}")
+        return [*lines, *record.notes]
+
 
 def read(
     path: Path,

@@ -161,27 +161,9 @@ def _out(asked: Asked) -> Path | None:
 def _print_run(done: Replay) -> None:
     from analysis.agreement import print_table, run_cells
 
-    for line in describe(done):
+    for line in done.describe():
         print(line)
     print_table(["metric", "", "measured", "simulated", "error"], run_cells(done.agreement, done.tokens_per_s), 2)
-
-
-def describe(done: Replay) -> list[str]:
-    """What was replayed, and what had to be assumed."""
-    pool, record = done.pool, done.record
-    engine = pool.engine
-    lines = [
-        f"{record.name}: {len(record.ttft_s)} requests, {pool.model.id} in {pool.precision} on "
-        f"{pool.tp} x {pool.xpu.id}; {engine.max_num_seqs} sequences, {engine.max_num_batched_tokens} tokens a step, "
-        f"{engine.kv_blocks or 'derived'} KV blocks of {engine.block_size}",
-        "times of the client: they contain network and front end, the simulated ones do not"
-        if record.client
-        else "times of the engine, from the moment a request is queued; prefix hits are ignored",
-    ]
-    if record.defaults:
-        taken = ", ".join(f"{name} {'derived' if value is None else value}" for name, value in record.defaults.items())
-        lines.append(f"not in the record, taken: {taken}")
-    return [*lines, *record.notes]
 
 
 def _write(done: Replay, out: Path) -> None:

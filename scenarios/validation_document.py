@@ -9,7 +9,6 @@ from pathlib import Path
 from analysis.agreement import METRICS, Section, absolute, markdown, pair_cells, run_cells, share
 from scenarios import aggregates, energy
 from scenarios.replay import Replay, read, replay
-from scenarios.validate import describe
 from scenarios.validation_tables import aggregates_notes, aggregates_table, energy_notes, whole_runs
 from sim.errors import InputError
 from sim.hardware import catalogue
@@ -232,7 +231,7 @@ def _replay_parts(replays: Sequence[Replay]) -> Iterator[str]:
         yield "vLLM 0.19 runs of 300 ShareGPT requests, published with LLMServingSim (MIT)."
     for run in sorted(replays, key=lambda run: -abs(run.agreement["e2e_s"]["mean"]["error"] or 0.0)):
         yield f"### {run.record.name}"
-        yield "\n".join(f"- {line}" for line in describe(run))
+        yield "\n".join(f"- {line}" for line in run.describe())
         yield markdown(["metric", "", "measured", "simulated", "error"], run_cells(run.agreement, run.tokens_per_s), 2)
 
 

@@ -41,32 +41,13 @@ class DecodeSet:
         now_intensity: carbon intensity of the present span [g/kWh]; varying: False if it never changes.
     """
 
+    # fmt: off
     __slots__ = (
-        "_below",
-        "_by_context",
-        "_by_moment",
-        "_contexts",
-        "_equal",
-        "_finishes",
-        "_residues",
-        "_skewed",
-        "_window",
-        "_window_context",
-        "_windows",
-        "active_w",
-        "base",
-        "block_size",
-        "by_class",
-        "context",
-        "first_row",
-        "j",
-        "n",
-        "now_intensity",
-        "preemption_gaps",
-        "rows",
-        "running",
-        "varying",
+        "_below", "_by_context", "_by_moment", "_contexts", "_equal", "_finishes", "_residues", "_skewed",
+        "_window", "_window_context", "_windows", "active_w", "base", "block_size", "by_class", "context",
+        "first_row", "j", "n", "now_intensity", "preemption_gaps", "rows", "running", "varying",
     )
+    # fmt: on
 
     def __init__(self, block_size: int, window: int, skewed: bool, classes: int, active_w: float) -> None:
         self.block_size = block_size

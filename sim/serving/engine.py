@@ -58,31 +58,13 @@ class Engine(Scheduler):
         lost, lost_g: the same of a step that `halt` cut short; lost_from_s: when that began [s].
     """
 
+    # fmt: off
     __slots__ = (
-        "_decode_costs",
-        "_k",
-        "_mixed_costs",
-        "_planning",
-        "_rho",
-        "_rho_w",
-        "_schedule",
-        "_span",
-        "_timer",
-        "_wake_at",
-        "busy",
-        "busy_g",
-        "busy_gs",
-        "end_s",
-        "env",
-        "intensity",
-        "lost",
-        "lost_from_s",
-        "lost_g",
-        "next_change",
-        "ready_s",
-        "stop_s",
-        "timing",
-    )  # fmt: skip
+        "_decode_costs", "_k", "_mixed_costs", "_planning", "_rho", "_rho_w", "_schedule", "_span", "_timer",
+        "_wake_at", "busy", "busy_g", "busy_gs", "end_s", "env", "intensity", "lost", "lost_from_s", "lost_g",
+        "next_change", "ready_s", "stop_s", "timing",
+    )
+    # fmt: on
 
     def __init__(
         self,
@@ -104,17 +86,7 @@ class Engine(Scheduler):
         active_w = timing.static_w + host_w
         shared = shared or Shared(timing)
         super().__init__(
-            shared,
-            blocks,
-            block_size,
-            max_seqs,
-            budget,
-            timing.window,
-            timing.skewed,
-            classes,
-            active_w,
-            async_scheduling,
-            prefix,
+            shared, blocks, block_size, max_seqs, budget, timing, classes, active_w, async_scheduling, prefix
         )
         self.env, self.timing = env, timing
         self.intensity = intensity

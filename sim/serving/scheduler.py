@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 
+from sim.hardware.timing import StepTiming
 from sim.serving.costs import Shared
 from sim.serving.decode_set import DecodeSet
 from sim.serving.kv_cache import decode_blocks
@@ -30,10 +31,12 @@ class Scheduler(DecodeSet):
             j + 2 at the earliest; visible_s: arrivals up to then are seen [s].
     """
 
+    # fmt: off
     __slots__ = (
         "_partial", "async_scheduling", "blocks", "budget", "chunks", "held", "left", "max_seqs", "preempted",
         "preemptions", "prefix", "room", "shared", "visible_s", "waiting",
-    )  # fmt: skip
+    )
+    # fmt: on
 
     def __init__(
         self,
@@ -42,14 +45,13 @@ class Scheduler(DecodeSet):
         block_size: int,
         max_seqs: int,
         budget: int,
-        window: int,
-        skewed: bool,
+        timing: StepTiming,
         classes: int,
         active_w: float,
         async_scheduling: bool,
         prefix: PrefixCache | None,
     ) -> None:
-        super().__init__(block_size, window, skewed, classes, active_w)
+        super().__init__(block_size, timing.window, timing.skewed, classes, active_w)
         self.shared, self.blocks, self.max_seqs, self.budget = shared, blocks, max_seqs, budget
         self.prefix, self.room = prefix, blocks
         self.waiting: deque[Sequence] = deque()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -18,6 +17,7 @@ from sim.serving.prefix_cache import PrefixCache
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
 from tests.oracles.reference_engine import Job, ReferenceEngine
+from tests.sim.conftest import StepSignal
 
 REL = 1e-9
 
@@ -41,30 +41,6 @@ class ToyTiming:
             fixed, 0.2 + 0.01 * tokens, 2e-6, 3e-4, alpha, 1e-6 if self.window else 0.0,
             1e-4 if self.window else 0.0, False,
         )  # fmt: skip
-
-
-class StepSignal:
-    """Intensity that changes every `period` seconds; slow and obvious."""
-
-    basis, source = "lca", "test"
-
-    def __init__(self, period: float, values: list[float]) -> None:
-        self.edges = [i * period for i in range(20_000)]
-        self.values = values
-
-    def at(self, t_s: float) -> float:
-        return self.values[(bisect_right(self.edges, t_s) - 1) % len(self.values)]
-
-    def next_change(self, t_s: float) -> float:
-        return self.edges[bisect_right(self.edges, t_s)]
-
-    def integral(self, t0_s: float, t1_s: float) -> float:
-        total, t = 0.0, t0_s
-        while t < t1_s:
-            end = min(t1_s, self.next_change(t))
-            total += self.at(t) * (end - t)
-            t = end
-        return total
 
 
 def drive(engine: Engine, env: Environment, jobs: list[Job]) -> dict[int, Sequence]:

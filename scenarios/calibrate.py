@@ -1,0 +1,256 @@
+"""``hybridfleet calibrate``: fit the timing coefficients of an xPU to measurements of a real engine.
+
+measured=DIR    a measured run, as `hybridfleet validate` takes it; may be given several times
+kernels=DIR     kernel times: dense.csv, per_sequence.csv, attention.csv and meta.yaml
+xpu=ID          the entry to start from; default: the one that the runs were measured on
+out=DIR         where the fitted entry goes, as DIR/xpu/ID_calibrated.yaml; default: calibrated
+held_out=0.25   share of the requests and of the kernel steps that is not fitted, but compared; seed=0 draws it
+engine.NAME=..  settings of the runs that their records do not tell, or tell wrong; also model, tp, precision
+
+Fits levels: efficiencies, overheads and links. Curves, tiles and skew stay those of the entry. The result is an entry
+of your own: `hybridfleet run --config-dir DIR ... xpu=ID_calibrated`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from scenarios.deployment import POOL_KEYS, pool_of
+from scenarios.listing import Parser
+from scenarios.schema import integer, nearest, number
+from sim.errors import InputError
+from sim.hardware import catalogue
+from sim.hardware.xpu import XPU
+
+if TYPE_CHECKING:
+    from scenarios.fitting import Fit, Source
+
+_REPEATED = ("measured", "kernels")
+_OTHERS = (*POOL_KEYS, "engine.", "out", "held_out", "seed")
+#: Coefficients as the catalogue states them: unit, and its factor to SI.
+_UNITS = {"link_bytes_per_s": ("GB/s", 1e9), **dict.fromkeys(("link_latency_s",), ("us", 1e-6))}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the command line asks for.
+
+    Attributes:
+        measured, kernels: folders.
+        values: the other keys; numbers, booleans and lists are read as such.
+        search: further folders of the catalogue.
+        as_json: print nothing but JSON.
+    """
+
+    measured: tuple[Path, ...]
+    kernels: tuple[Path, ...]
+    values: Mapping[str, Any]
+    search: tuple[Path, ...]
+    as_json: bool
+
+    @property
+    def pool(self) -> dict[str, Any]:
+        """What replaces the pools that records describe."""
+        return {key: value for key, value in self.values.items() if key in POOL_KEYS or key.startswith("engine.")}
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit status.
+
+    Raises:
+        InputError: something on the command line or in a file cannot be used.
+    """
+    asked = _read(argv)
+    share = number("a share in [0, 0.9]", low=0.0, high=0.9)("held_out", asked.values.get("held_out", 0.25))
+    seed = integer()("seed", asked.values.get("seed", 0))
+    out = Path(str(asked.values.get("out", "calibrated"))).expanduser()
+    name, sources = _sources(asked, share, seed)
+    target = out / "xpu" / f"{name}_calibrated.yaml"
+    if target.exists():
+        raise InputError("out", str(target), "a file that does not exist yet")
+    start = catalogue.xpu(name, asked.search)
+
+    from scenarios.fitting import fit
+
+    fitted = fit(start, sources)
+    errors = _errors(start, fitted, sources, share > 0.0)
+    _write(target, name, fitted, [source.name for source in sources], asked.search)
+    if asked.as_json:
+        json.dump(_as_json(fitted, errors), sys.stdout, indent=2, allow_nan=False)
+        print()
+    else:
+        _print(fitted, errors)
+        print(f"Entry: {target}; use it with --config-dir {out} and xpu={target.stem}")
+    return 0
+
+
+def _read(argv: Sequence[str]) -> Asked:
+    """The command line, checked as far as that goes without opening a file."""
+    parser = Parser("hybridfleet calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="see above")
+    parser.add_argument("--json", action="store_true", help="print nothing but JSON")
+    parser.add_argument("--config-dir", type=Path, action="append", default=[], help="further entries of your own")
+    arguments = parser.parse_intermixed_args(list(argv))
+    folders: dict[str, list[Path]] = {key: [] for key in _REPEATED}
+    values: dict[str, Any] = {}
+    for setting in arguments.settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not text:
+            raise InputError("arguments", setting, "KEY=VALUE")
+        if key in folders:
+            folders[key].append(Path(text).expanduser())
+        elif key in values:
+            raise InputError(key, text, "one value")
+        elif any(key == known or (known[-1] == "." and key.startswith(known)) for known in _OTHERS):
+            values[key] = _value(text)
+        else:
+            known = (*_REPEATED, *_OTHERS)
+            raise InputError(key, text, f"{nearest(key, known)}{', '.join(known)}")
+    if not any(folders.values()):
+        raise InputError("arguments", " ".join(argv), "measured=DIR or kernels=DIR, or several of them")
+    measured, kernels = (tuple(folders[key]) for key in _REPEATED)
+    return Asked(measured, kernels, values, tuple(arguments.config_dir), arguments.json)
+
+
+def _value(text: str) -> Any:
+    """A number, a boolean, null or a list as such; anything else is a text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _sources(asked: Asked, share: float, seed: int) -> tuple[str, list[Source]]:
+    """Name of the xPU that everything was measured on, and the measurements."""
+    from scenarios.measured_sources import RunSource, read_kernels
+    from scenarios.replay import read
+
+    rng = np.random.default_rng(seed)
+    sources: list[Source] = []
+    names: dict[str, str] = {}
+    for path in asked.measured:
+        record = read(path, asked.pool, search=asked.search)
+        for key in ("model", "xpu"):
+            if key not in record.stated and key not in asked.pool:
+                raise InputError(key, None, f"{key}=ID beside the record, which does not name it", record.where)
+        pool = pool_of(record.stated, asked.pool, asked.search, record.where)
+        names[pool.xpu.id] = record.name
+        sources.append(RunSource(record.name, record, pool, rng.random(len(record.e2e_s)) < share))
+    sources += [read_kernels(path, share, rng, asked.search) for path in asked.kernels]
+    if len(names) > 1:
+        told = ", ".join(f"{record} on {xpu}" for xpu, record in names.items())
+        raise InputError("measured", told, "runs on one xPU: coefficients belong to it")
+    if "xpu" in asked.values:
+        return str(asked.values["xpu"]), sources
+    if not names:
+        raise InputError("xpu", None, "xpu=ID beside kernels, which do not name it")
+    return next(iter(names)), sources
+
+
+Errors = dict[str, dict[str, dict[str, dict[str, float]]]]
+
+
+def _errors(start: XPU, fitted: Fit, sources: Sequence[Source], held_out: bool) -> Errors:
+    """Errors by source, share, moment and metric."""
+    return {
+        source.name: {
+            part: {moment: source.errors(xpu, part == "held out") for moment, xpu in moments}
+            for part in ("fitted", "held out")[: 1 + held_out]
+        }
+        for source in sources
+        for moments in [(("before", start), ("after", fitted.xpu))]
+    }
+
+
+def _print(fitted: Fit, errors: Errors) -> None:
+    from analysis.agreement import print_table
+
+    rows = []
+    for each in fitted.coefficients:
+        unit, factor = _unit(each.name)
+        error = f"{each.error:.1%}" if math.isfinite(each.error) else "no effect"
+        note = "" if each.determined else "not determined by these data; kept"
+        note = "at its bound" if each.at_bound else note
+        rows.append([each.name, unit, note, f"{each.before / factor:.4g}", f"{each.after / factor:.4g}", error])
+    print_table(["coefficient", "unit", "", "before", "after", "standard error"], rows, 3)
+    rows = [
+        [source, part, metric, f"{before:+.1%}", f"{moments['after'][metric]:+.1%}"]
+        for source, parts in errors.items()
+        for part, moments in parts.items()
+        for metric, before in moments["before"].items()
+    ]
+    print_table(["source", "share", "error of", "before", "after"], rows, 3)
+    print("Standard errors take residuals for independent, which those of one run are not: read them as lower bounds.")
+
+
+def _as_json(fitted: Fit, errors: Errors) -> dict[str, Any]:
+    """All of it, numbers in SI units; what is not a number is null."""
+    from analysis.metrics import plain
+
+    coefficients = {
+        each.name: {
+            "before": each.before,
+            "after": each.after,
+            "standard_error": each.error if math.isfinite(each.error) else None,
+            "determined": each.determined,
+            "at_bound": each.at_bound,
+        }
+        for each in fitted.coefficients
+    }
+    return {"coefficients": coefficients, "errors": plain(errors)}
+
+
+def _unit(name: str) -> tuple[str, float]:
+    """Unit of a coefficient in the catalogue, and its factor to SI."""
+    if name in _UNITS:
+        return _UNITS[name]
+    return ("us", 1e-6) if name.endswith("_s") else ("share of peak", 1.0)
+
+
+def _write(target: Path, name: str, fitted: Fit, sources: Sequence[str], search: Sequence[Path]) -> None:
+    """Write the entry: the one it started from, with the fitted coefficients and their source."""
+    import yaml
+
+    path = catalogue.load_entry("xpu", name, search).path
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for each in fitted.coefficients:
+        if not each.determined:
+            continue
+        unit, factor = _unit(each.name)
+        content["timing"][each.name] = {
+            "value": float(f"{each.after / factor:.4g}"),
+            "unit": unit,
+            "source": f"hybridfleet calibrate on {', '.join(sources)}; relative standard error {each.error:.1%}",
+            "kind": "measured",
+        }
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8") as file:
+            file.write(f"# {name}, calibrated\n" + _to_yaml(content))
+    except FileExistsError:
+        raise InputError("out", str(target), "a file that does not exist yet") from None
+    except OSError as error:
+        raise InputError("out", str(target), f"a file that can be written ({error.strerror})") from None
+
+
+def _to_yaml(content: Mapping[str, Any], indent: str = "") -> str:
+    """An entry, one line a constant."""
+    import yaml
+
+    lines = []
+    for key, value in content.items():
+        if isinstance(value, Mapping) and "value" not in value:
+            lines.append(f"{indent}{key}:\n{_to_yaml(value, indent + '  ')}")
+            continue
+        text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+        lines.append(f"{indent}{key}: {text.removesuffix('...' + chr(10)).strip()}\n")
+    return "".join(lines)

@@ -1,0 +1,186 @@
+"""Fits the timing coefficients of an xPU to measurements: bounded least squares, and what the data cannot determine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from sim.hardware.xpu import XPU
+
+Floats = npt.NDArray[np.float64]
+
+EFFICIENCIES = ("compute_eff", "weight_eff", "kv_eff", "attn_eff")
+OVERHEADS = ("step_overhead_s", "layer_overhead_s", "seq_overhead_s")
+LINK = ("link_bytes_per_s", "link_latency_s")  #: only seen with tensor parallelism
+#: Logarithmic bounds around the start: efficiencies and rates change little between engines, overheads much more.
+_EFFICIENCY_FACTOR, _OVERHEAD_FACTOR = 2.0, 8.0
+_HIGHEST_EFFICIENCY = 1.1  #: of peak rates; boards boost above their rated clocks
+_LEAST_OVERHEAD_S = 1e-7  #: stands for 0 where a logarithm is taken [s]
+#: Relative standard error above which a coefficient counts as not determined.
+UNDETERMINED = 0.25
+#: Relative step of the finite differences: wide, for a replay moves in jumps where requests are preempted.
+_STEP = 0.03
+_LOSS_SCALE = 0.05  #: relative errors beyond which a residual counts less than its square
+
+
+class Source(Protocol):
+    """Measurements that a set of coefficients can be compared with.
+
+    Attributes:
+        name: what it is called.
+        tp: tensor-parallel degree of what was measured.
+    """
+
+    name: str
+    tp: int
+
+    def residuals(self, xpu: XPU) -> Floats:
+        """Logarithms of simulated over measured times, of the share that is fitted."""
+        ...
+
+    def errors(self, xpu: XPU, held_out: bool) -> dict[str, float]:
+        """Signed relative errors by name, of the share that is fitted or of the one that is held out."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Coefficient:
+    """What the fit says about one coefficient.
+
+    Attributes:
+        name: as in `TimingCoefficients`.
+        before, after: value at the start, and fitted; equal where it is not determined.
+        error: relative standard error of `after`, or of what the data would give; inf without any effect.
+        determined: True if the data determine it, so that it was fitted.
+        at_bound: True if the fit ended at a bound.
+    """
+
+    name: str
+    before: float
+    after: float
+    error: float
+    determined: bool
+    at_bound: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """The xPU with its fitted coefficients, and what is known about each."""
+
+    xpu: XPU
+    coefficients: tuple[Coefficient, ...]
+
+
+def fit(xpu: XPU, sources: Sequence[Source]) -> Fit:
+    """Fit the coefficients that the sources determine.
+
+    The worst determined coefficient is given back its start and the rest fitted anew, until all have a relative
+    standard error of at most `UNDETERMINED`. Standard errors follow from the Jacobian at the end, and take residuals
+    for independent.
+
+    Args:
+        xpu: the start. Curves, tiles and skew stay as they are.
+        sources: measurements, each counting by its number of residuals.
+    """
+    tp = max(source.tp for source in sources)
+    names = [name for name in (*EFFICIENCIES, *OVERHEADS, *(LINK if tp > 1 else ())) if getattr(xpu.timing, name)]
+    undetermined: dict[str, float] = {}
+    while True:
+        x, errors, at_bound = _least_squares(xpu, names, sources)
+        worst = max(names, key=lambda name: errors[name])
+        if errors[worst] <= UNDETERMINED or len(names) == 1:
+            break
+        undetermined[worst] = errors[worst]
+        names.remove(worst)
+    if errors[worst] > UNDETERMINED:
+        undetermined[worst] = errors[worst]
+        names, x = [], {}
+    coefficients = []
+    for name in (*names, *undetermined):
+        before = float(getattr(xpu.timing, name))
+        known = name in x
+        after = x[name] if known else before
+        error = errors[name] if known else undetermined[name]
+        coefficients.append(Coefficient(name, before, after, error, known, known and at_bound[name]))
+    return Fit(with_coefficients(xpu, x), tuple(coefficients))
+
+
+def with_coefficients(xpu: XPU, values: Mapping[str, float]) -> XPU:
+    """The same chip with other timing coefficients."""
+    return replace(xpu, timing=replace(xpu.timing, **values))
+
+
+def _least_squares(
+    xpu: XPU, names: Sequence[str], sources: Sequence[Source]
+) -> tuple[dict[str, float], dict[str, float], dict[str, bool]]:
+    """Best values, their relative standard errors, and whether each lies at a bound. Works with logarithms."""
+    from scipy.optimize import least_squares
+
+    start = np.array([math.log(max(getattr(xpu.timing, name), _LEAST_OVERHEAD_S)) for name in names])
+    low, high = _bounds(names, start)
+
+    def residuals(x: Floats) -> Floats:
+        changed = with_coefficients(xpu, dict(zip(names, np.exp(x).tolist())))
+        return np.concatenate([source.residuals(changed) for source in sources])
+
+    found = least_squares(
+        residuals,
+        start,
+        jac=lambda x: _jacobian(residuals, x, low, high),
+        bounds=(low, high),
+        loss="soft_l1",
+        f_scale=_LOSS_SCALE,
+        max_nfev=30,
+    )
+    errors = _standard_errors(_jacobian(residuals, found.x, low, high), residuals(found.x))
+    margin = 0.01 * (high - low)
+    at_bound = (found.x < low + margin) | (found.x > high - margin)
+    values = np.exp(found.x).tolist()
+    return dict(zip(names, values)), dict(zip(names, errors.tolist())), dict(zip(names, at_bound.tolist()))
+
+
+def _bounds(names: Sequence[str], start: Floats) -> tuple[Floats, Floats]:
+    """Lowest and highest logarithm of each coefficient; the start lies strictly inside."""
+    factors = [
+        _OVERHEAD_FACTOR if name in OVERHEADS or name == "link_latency_s" else _EFFICIENCY_FACTOR for name in names
+    ]
+    reach = np.log(np.array(factors))
+    high = start + reach
+    for index, name in enumerate(names):
+        if name in EFFICIENCIES:
+            high[index] = max(min(high[index], math.log(_HIGHEST_EFFICIENCY)), start[index] + _STEP)
+    return start - reach, high
+
+
+def _jacobian(residuals: Callable[[Floats], Floats], x: Floats, low: Floats, high: Floats) -> Floats:
+    """Central differences within the bounds."""
+    columns = []
+    for index in range(len(x)):
+        below, above = x.copy(), x.copy()
+        below[index] = max(x[index] - _STEP, low[index])
+        above[index] = min(x[index] + _STEP, high[index])
+        columns.append((residuals(above) - residuals(below)) / (above[index] - below[index]))
+    return np.stack(columns, axis=1)
+
+
+def _standard_errors(jacobian: Floats, residuals: Floats) -> Floats:
+    """Relative standard errors of the coefficients; inf for one without any effect.
+
+    Source: linear regression, cov = s^2 (J^T J)^-1 with s^2 the residual variance.
+    """
+    count, unknowns = jacobian.shape
+    variance = float(residuals @ residuals) / max(1, count - unknowns)
+    lengths = np.linalg.norm(jacobian, axis=0)
+    known = lengths > 0.0
+    errors = np.full(unknowns, math.inf)
+    if known.any():
+        scaled = jacobian[:, known] / lengths[known]
+        # columns that others can stand for make this nearly singular: their variance is then huge, as it should be
+        covariance = np.linalg.pinv(scaled.T @ scaled, rcond=1e-15, hermitian=True)
+        errors[known] = np.sqrt(variance * np.abs(np.diag(covariance))) / lengths[known]
+    return errors
