@@ -229,7 +229,7 @@ def _write(target: Path, name: str, fitted: Fit, sources: Sequence[str], search:
         content["timing"][each.name] = {
             "value": float(f"{each.after / factor:.4g}"),
             "unit": unit,
-            "source": f"hybridfleet calibrate on {', '.join(sources)}; relative standard error {each.error:.1%}",
+            "source": f"hybridfleet calibrate on {', '.join(sources)}; standard error {each.error:.1%}",
             "kind": "measured",
         }
     try:

@@ -17,13 +17,12 @@ Floats = npt.NDArray[np.float64]
 EFFICIENCIES = ("compute_eff", "weight_eff", "kv_eff", "attn_eff")
 OVERHEADS = ("step_overhead_s", "layer_overhead_s", "seq_overhead_s")
 LINK = ("link_bytes_per_s", "link_latency_s")  #: only seen with tensor parallelism
-#: Logarithmic bounds around the start: efficiencies and rates change little between engines, overheads much more.
+#: Bounds around the start: efficiencies and rates change little between engines, overheads much more, and may vanish.
 _EFFICIENCY_FACTOR, _OVERHEAD_FACTOR = 2.0, 8.0
 _HIGHEST_EFFICIENCY = 1.1  #: of peak rates; boards boost above their rated clocks
-_LEAST_OVERHEAD_S = 1e-7  #: stands for 0 where a logarithm is taken [s]
-#: Relative standard error above which a coefficient counts as not determined.
+#: Standard error, as a share of the start, above which a coefficient counts as not determined.
 UNDETERMINED = 0.25
-#: Relative step of the finite differences: wide, for a replay moves in jumps where requests are preempted.
+#: Step of the finite differences, as a share of the start: wide, for a replay moves in jumps where requests are preempted.
 _STEP = 0.03
 _LOSS_SCALE = 0.05  #: relative errors beyond which a residual counts less than its square
 
@@ -55,7 +54,7 @@ class Coefficient:
     Attributes:
         name: as in `TimingCoefficients`.
         before, after: value at the start, and fitted; equal where it is not determined.
-        error: relative standard error of `after`, or of what the data would give; inf without any effect.
+        error: standard error of `after`, or of what the data would give, as a share of `before`; inf without effect.
         determined: True if the data determine it, so that it was fitted.
         at_bound: True if the fit ended at a bound.
     """
@@ -79,9 +78,8 @@ class Fit:
 def fit(xpu: XPU, sources: Sequence[Source]) -> Fit:
     """Fit the coefficients that the sources determine.
 
-    The worst determined coefficient is given back its start and the rest fitted anew, until all have a relative
-    standard error of at most `UNDETERMINED`. Standard errors follow from the Jacobian at the end, and take residuals
-    for independent.
+    The worst determined coefficient is given back its start and the rest fitted anew, until all have a standard error
+    of at most `UNDETERMINED`. Standard errors follow from the Jacobian at the end, and take residuals for independent.
 
     Args:
         xpu: the start. Curves, tiles and skew stay as they are.
@@ -118,19 +116,19 @@ def with_coefficients(xpu: XPU, values: Mapping[str, float]) -> XPU:
 def _least_squares(
     xpu: XPU, names: Sequence[str], sources: Sequence[Source]
 ) -> tuple[dict[str, float], dict[str, float], dict[str, bool]]:
-    """Best values, their relative standard errors, and whether each lies at a bound. Works with logarithms."""
+    """Best values, their standard errors, and whether each lies at a bound. Works with multiples of the start."""
     from scipy.optimize import least_squares
 
-    start = np.array([math.log(max(getattr(xpu.timing, name), _LEAST_OVERHEAD_S)) for name in names])
+    start = np.array([getattr(xpu.timing, name) for name in names], dtype=float)
     low, high = _bounds(names, start)
 
     def residuals(x: Floats) -> Floats:
-        changed = with_coefficients(xpu, dict(zip(names, np.exp(x).tolist())))
+        changed = with_coefficients(xpu, dict(zip(names, (x * start).tolist())))
         return np.concatenate([source.residuals(changed) for source in sources])
 
     found = least_squares(
         residuals,
-        start,
+        np.ones(len(names)),
         jac=lambda x: _jacobian(residuals, x, low, high),
         bounds=(low, high),
         loss="soft_l1",
@@ -140,21 +138,22 @@ def _least_squares(
     errors = _standard_errors(_jacobian(residuals, found.x, low, high), residuals(found.x))
     margin = 0.01 * (high - low)
     at_bound = (found.x < low + margin) | (found.x > high - margin)
-    values = np.exp(found.x).tolist()
+    values = (found.x * start).tolist()
     return dict(zip(names, values)), dict(zip(names, errors.tolist())), dict(zip(names, at_bound.tolist()))
 
 
 def _bounds(names: Sequence[str], start: Floats) -> tuple[Floats, Floats]:
-    """Lowest and highest logarithm of each coefficient; the start lies strictly inside."""
-    factors = [
-        _OVERHEAD_FACTOR if name in OVERHEADS or name == "link_latency_s" else _EFFICIENCY_FACTOR for name in names
-    ]
-    reach = np.log(np.array(factors))
-    high = start + reach
+    """Lowest and highest multiple of the start; the start lies strictly inside."""
+    low, high = np.empty(len(names)), np.empty(len(names))
     for index, name in enumerate(names):
         if name in EFFICIENCIES:
-            high[index] = max(min(high[index], math.log(_HIGHEST_EFFICIENCY)), start[index] + _STEP)
-    return start - reach, high
+            most = min(_EFFICIENCY_FACTOR, _HIGHEST_EFFICIENCY / start[index])
+            low[index], high[index] = 1.0 / _EFFICIENCY_FACTOR, max(most, 1.0 + _STEP)
+        elif name in OVERHEADS or name == "link_latency_s":
+            low[index], high[index] = 0.0, _OVERHEAD_FACTOR
+        else:
+            low[index], high[index] = 1.0 / _EFFICIENCY_FACTOR, _EFFICIENCY_FACTOR
+    return low, high
 
 
 def _jacobian(residuals: Callable[[Floats], Floats], x: Floats, low: Floats, high: Floats) -> Floats:
@@ -169,7 +168,7 @@ def _jacobian(residuals: Callable[[Floats], Floats], x: Floats, low: Floats, hig
 
 
 def _standard_errors(jacobian: Floats, residuals: Floats) -> Floats:
-    """Relative standard errors of the coefficients; inf for one without any effect.
+    """Standard errors of the multiples; inf for one without any effect.
 
     Source: linear regression, cov = s^2 (J^T J)^-1 with s^2 the residual variance.
     """

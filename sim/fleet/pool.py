@@ -13,7 +13,7 @@ from sim.errors import InputError
 from sim.fleet.network import LiveLink
 from sim.fleet.spec import EngineSettings, Pool, Site
 from sim.hardware.sizing import check_fit
-from sim.hardware.timing import Deployment, RooflineTiming, StepTiming
+from sim.hardware.timing import Deployment, StepTiming
 from sim.request import Request
 from sim.serving.costs import Shared
 from sim.serving.engine import Engine
@@ -58,7 +58,7 @@ class LivePool:
         self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
         self.model_id, self.xpu_id = spec.model.id, spec.xpu.id
         self.replicas = spec.replicas
-        self.timing: StepTiming = RooflineTiming(
+        self.timing: StepTiming = spec.timing(
             Deployment(
                 spec.model,
                 spec.xpu,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sim.accounting.cost import CostModel
@@ -10,6 +11,7 @@ from sim.accounting.embodied import Embodied
 from sim.accounting.signal import Signal, Unknown
 from sim.errors import InputError, number
 from sim.hardware.model import Model
+from sim.hardware.timing import Deployment, RooflineTiming, StepTiming
 from sim.hardware.xpu import XPU
 
 SITE_KINDS = ("device", "edge", "cloud")
@@ -104,6 +106,7 @@ class Pool:
         embodied: embodied carbon of one xPU, or None where unknown.
         boot_s: time the replicas take to load their weights at the start of the run [s]; they draw busy power without
             computing and serve nothing until then.
+        timing: what makes the timing model of a replica; `RooflineTiming` or one's own `StepTiming`.
         balancer: how the pool spreads requests over its replicas (`sim.fleet.pool.BALANCERS`); None follows the router.
     """
 
@@ -120,6 +123,7 @@ class Pool:
     embodied: Embodied | None = None
     boot_s: float = 0.0
     balancer: str | None = None
+    timing: Callable[[Deployment], StepTiming] = RooflineTiming
 
     def __post_init__(self) -> None:
         if not (self.boot_s >= 0.0 and math.isfinite(self.boot_s)):
