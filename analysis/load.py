@@ -103,9 +103,10 @@ def load_run(folder: str | Path) -> Run:
 def load_sweep(folder: str | Path, by_pool: bool = False) -> pl.DataFrame:
     """One row a run of all run folders below `folder`: what differs between their configurations, then their metrics.
 
-    Columns: `run` (folder name), one for each override and configuration key that differs between runs, and the total
-    of `summary.json` with nested keys joined by an underscore (``ttft_s_p99``, ``carbon_kg_total``). A folder that is
-    not a whole run is skipped with a warning that names it.
+    Columns: `run` (folder name), one for each override that differs between the runs (or for each configuration key
+    that does, where the overrides do not tell all runs apart), and the total of `summary.json` with nested keys joined
+    by an underscore (``ttft_s_p99``, ``carbon_kg_total``). A folder that is not a whole run is skipped with a warning
+    that names it.
 
     Args:
         folder: where a sweep wrote its runs.
@@ -119,18 +120,19 @@ def load_sweep(folder: str | Path, by_pool: bool = False) -> pl.DataFrame:
     root = Path(folder)
     if not root.is_dir():
         raise InputError("sweep folder", str(root), "a folder that exists")
-    names, settings, metrics = [], [], []
+    names, typed, settings, metrics = [], [], [], []
     for path in sorted((child for child in root.iterdir() if child.is_dir()), key=_natural):
         try:
             summary, manifest = _documents(path)
-            settings.append(_settings(manifest))
             metrics.append(_metrics(summary, by_pool))
+            typed.append(_typed(manifest))
+            settings.append(typed[-1] | _configured(manifest))
             names.append(path.name)
         except InputError as error:
             warnings.warn(f"skipped: {error}", stacklevel=2)
     if not names:
         raise InputError("sweep folder", str(root), "a folder with at least one run folder in it")
-    columns: dict[str, list[Any]] = {"run": names} | _differing(settings)
+    columns: dict[str, list[Any]] = {"run": names} | _telling(typed, settings)
     for key in _keys(metrics):
         columns.setdefault(key, [row.get(key) for row in metrics])
     return pl.DataFrame({key: pl.Series(key, _alike(values)) for key, values in columns.items()})
@@ -156,11 +158,15 @@ def _natural(path: Path) -> tuple[int, int, str]:
     return (0, int(path.name), "") if path.name.isdigit() else (1, 0, path.name)
 
 
-def _settings(manifest: Json) -> Json:
-    """Overrides as they were typed, then every key of the configuration, dotted; not what is said about them."""
-    typed = dict(text.lstrip("+").split("=", 1) for text in manifest.get("overrides", []) if "=" in text)
-    config = dict(_leaves(manifest.get("config", {}), "."))
-    return typed | {key: value for key, value in config.items() if "about" not in key.split(".")}
+def _typed(manifest: Json) -> Json:
+    """Overrides by key, as they were typed."""
+    return dict(text.lstrip("+").split("=", 1) for text in manifest.get("overrides", []) if "=" in text)
+
+
+def _configured(manifest: Json) -> Json:
+    """Every key of the configuration, dotted; not what is said about them."""
+    config = _leaves(manifest.get("config", {}), ".")
+    return {key: value for key, value in config if "about" not in key.split(".")}
 
 
 def _metrics(summary: Json, by_pool: bool) -> Json:
@@ -193,6 +199,18 @@ def _keys(rows: Sequence[Json]) -> list[str]:
 def _differing(rows: Sequence[Json]) -> dict[str, list[Any]]:
     columns = {key: [row.get(key) for row in rows] for key in _keys(rows)}
     return {key: values for key, values in columns.items() if len({json.dumps(value) for value in values}) > 1}
+
+
+def _telling(typed: Sequence[Json], settings: Sequence[Json]) -> dict[str, list[Any]]:
+    """Columns of what tells the runs apart: what was typed where that is enough, else every key that differs.
+
+    One typed word, such as a fleet's name, stands for all the keys that come with it.
+    """
+    differing = _differing(settings)
+    if len({json.dumps(row, sort_keys=True) for row in typed}) < len(typed):
+        return differing
+    keys = _keys(typed)
+    return {key: values for key, values in differing.items() if key in keys}
 
 
 def _alike(values: list[Any]) -> list[Any]:

@@ -7,8 +7,9 @@ from typing import Any
 
 from scenarios.build_accounts import cost_of, embodied_of, host_of, intensity_of
 from scenarios.entries import Catalogue
-from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, text, within
+from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
 from sim.fleet.spec import CLIENT, SITE_KINDS, EngineSettings, Fleet, Link, Pool, Site
+from sim.hardware.sizing import check_fit
 from sim.units import BYTES_PER_VALUE
 
 SINGLE = "single"  #: name of site and pool where a fleet is one pool, written without `sites`
@@ -34,7 +35,22 @@ def build_fleet(section: Section, catalogue: Catalogue, basis: str = "lca", star
         site.finish()
     links = tuple(_link(name, link, catalogue) for name, link in section.children("links").items())
     section.finish()
-    return Fleet(tuple(sites), links)
+    with renamed("links", section.path("links")):
+        return Fleet(tuple(sites), links)
+
+
+def check_pools(fleet: Fleet, key: str, single: bool) -> None:
+    """Check before anything runs that every pool can hold its model, and name the key of one that cannot.
+
+    Args:
+        fleet: what `build_fleet` made.
+        key: dotted name of its group.
+        single: whether the group was written without `sites`.
+    """
+    for site in fleet.sites:
+        for pool in site.pools:
+            with renamed(f"pools.{pool.name}", key if single else f"{key}.sites.{site.name}.pools.{pool.name}"):
+                check_fit(pool)
 
 
 def _single(section: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Fleet:

@@ -24,6 +24,22 @@ _OWN_KEYS = (
     *("hydra.mode", "hydra.sweep.dir", "hydra.sweep.subdir", "hydra.run.dir", "hydra.output_subdir"),
     "hydra.searchpath",
 )
+#: Groups that are entries to name within a fleet, not choices of a scenario: where each is named.
+_PARTS = {
+    "model": "fleet.sites.SITE.pools.POOL.model=ID, or fleet=single fleet.model=ID",
+    "xpu": "fleet.sites.SITE.pools.POOL.xpu=ID, or fleet=single fleet.xpu=ID",
+    "host": "fleet.sites.SITE.pools.POOL.host=ID, or fleet=single fleet.host=ID",
+    "cost": "fleet.sites.SITE.pools.POOL.cost=rent, or fleet=single fleet.cost=rent",
+    "grid": "fleet.sites.SITE.grid=ID, or fleet=single fleet.grid=ID",
+    "link": "fleet.links.LINK.type=ID",
+}
+#: Keys that hold one word or a mapping: what can stand there.
+_FORMS = {
+    "grid": "an id, a number, or {path, zone, basis, start_utc, wrap}",
+    "host": "an id, null, or {type: ID, power_w: 90, ...}",
+    "cost": "rent, owned, null, or {type: owned, purchase_usd_per_xpu: 3000, ...}",
+    "embodied": "act, published, null, or {method: given, kg: 120, boundary: board}",
+}
 _NO_HYDRA = "no settings of Hydra itself; give hydra.* on the command line"
 
 
@@ -99,11 +115,13 @@ def compose(arguments: Namespace, task: Callable[[Job], None]) -> None:
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
-    """Refuse overrides of the keys of Hydra that this program sets itself."""
+    """Refuse overrides of the keys of Hydra that this program sets itself, and of what stands within a fleet."""
     for override in overrides:
         key, _, value = override.lstrip("+~").partition("=")
         if key in _OWN_KEYS:
             raise InputError(key, value, "not to be set; see out=DIR, --multirun and --config-dir")
+        if key in _PARTS:
+            raise InputError(key, value, f"no such key; it stands within the fleet: {_PARTS[key]}")
 
 
 def check_config_dir(folder: Path) -> None:
@@ -187,9 +205,24 @@ def _explain(error: Exception, overrides: Sequence[str]) -> InputError:
         return InputError("overrides", list(overrides), f"what Hydra can compose ({message})")
     value = _given(str(full_key), overrides)
     if "is not in struct" in str(cause):
-        known = [str(key) for key in getattr(cause, "parent_node", None) or () if key != "hydra"]
-        return InputError(str(full_key), value, unknown_key(str(full_key).rpartition(".")[2], known))
+        return _no_such_key(str(full_key), value, getattr(cause, "parent_node", None), overrides)
     return InputError(str(full_key), value, str(cause).splitlines()[0])
+
+
+def _no_such_key(full_key: str, value: str | None, parent: Any, overrides: Sequence[str]) -> InputError:
+    """An override of a key that its `parent` node does not have."""
+    above, _, name = full_key.rpartition(".")
+    known = [str(key) for key in parent or () if key != "hydra"]
+    if full_key in ("fleet.sites", "fleet.links"):
+        given = (override.lstrip("+~").partition("=")[0] for override in overrides)
+        key = next((key for key in given if key.startswith(f"{full_key}.")), full_key)
+        last = key.rpartition(".")[2]
+        instead = f", such as fleet.{last}={value}" if last in known else f": {', '.join(known)}"
+        return InputError(key, value, f"no such key; this fleet has no {name}, its keys stand at the top{instead}")
+    form = _FORMS.get(above.rpartition(".")[2])
+    if form and not known:
+        return InputError(full_key, value, f"no such key; {above} is given whole: {form}")
+    return InputError(full_key, value, unknown_key(name, known))
 
 
 def _unresolved(error: Exception, raw: object) -> InputError:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +115,8 @@ class Requests:
         arrival_s: when they come, never decreasing [s].
         prompt, output: lengths [tokens].
         cached: prompt tokens found in a prefix cache, or None for none.
+        prefix_unit: tokens a block where an engine caches prefixes, 0 where it does not. Prompts are taken for
+            distinct: only who was preempted finds its own prompt again.
         slo_classes: one class without bounds: what users expect is no part of a record.
     """
 
@@ -122,12 +124,20 @@ class Requests:
     prompt: npt.NDArray[np.int64]
     output: npt.NDArray[np.int64]
     cached: npt.NDArray[np.int64] | None = None
+    prefix_unit: int = 0
     slo_classes: tuple[SLOClass, ...] = (SLOClass(),)
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:
         """Yield them all at once: records are small."""
         classes = np.zeros(len(self.arrival_s), dtype=np.int64)
-        yield RequestBatch(self.arrival_s, self.prompt, self.output, classes, self.cached)
+        yield RequestBatch(self.arrival_s, self.prompt, self.output, classes, self.cached, self._hashes())
+
+    def _hashes(self) -> list[tuple[int, ...]] | None:
+        """A name for every full block of every prompt, no two alike."""
+        if not self.prefix_unit:
+            return None
+        ends = np.cumsum(self.prompt // self.prefix_unit).tolist()
+        return [tuple(range(start, end)) for start, end in zip([0, *ends], ends)]
 
     def expected_requests(self) -> float:
         """How many there are."""
@@ -142,5 +152,7 @@ def serve(pool: Pool, requests: Requests, bin_s: float | None = None) -> Result:
         requests: what comes.
         bin_s: width of the timeline's bins [s].
     """
+    if pool.engine.prefix_caching and requests.cached is None:
+        requests = replace(requests, prefix_unit=pool.engine.block_size)
     fleet = Fleet((Site(SINGLE, "cloud", (pool,)),))
     return run(fleet, requests, LeastOutstanding(), timeline_bin_s=bin_s)

@@ -22,8 +22,10 @@ _EFFICIENCY_FACTOR, _OVERHEAD_FACTOR = 2.0, 8.0
 _HIGHEST_EFFICIENCY = 1.1  #: of peak rates; boards boost above their rated clocks
 #: Standard error, as a share of the start, above which a coefficient counts as not determined.
 UNDETERMINED = 0.25
-#: Step of the finite differences, as a share of the start: wide, for a replay moves in jumps where requests are preempted.
+#: Step of the finite differences, as a share of the start: wide, for preemptions make a replay move in jumps.
 _STEP = 0.03
+_LEAST_NOISE = 0.01  #: no measurement is taken for better than this
+_LEAST_CURVATURE = 1e-10  #: of columns of length 1; below lies rounding
 _LOSS_SCALE = 0.05  #: relative errors beyond which a residual counts less than its square
 
 
@@ -173,13 +175,14 @@ def _standard_errors(jacobian: Floats, residuals: Floats) -> Floats:
     Source: linear regression, cov = s^2 (J^T J)^-1 with s^2 the residual variance.
     """
     count, unknowns = jacobian.shape
-    variance = float(residuals @ residuals) / max(1, count - unknowns)
+    variance = max(float(residuals @ residuals) / max(1, count - unknowns), _LEAST_NOISE**2)
     lengths = np.linalg.norm(jacobian, axis=0)
     known = lengths > 0.0
     errors = np.full(unknowns, math.inf)
     if known.any():
         scaled = jacobian[:, known] / lengths[known]
-        # columns that others can stand for make this nearly singular: their variance is then huge, as it should be
-        covariance = np.linalg.pinv(scaled.T @ scaled, rcond=1e-15, hermitian=True)
-        errors[known] = np.sqrt(variance * np.abs(np.diag(covariance))) / lengths[known]
+        values, vectors = np.linalg.eigh(scaled.T @ scaled)
+        # a direction in which columns cancel has next to no curvature: what lies along it gets a huge error
+        covariance = (vectors / np.maximum(values, _LEAST_CURVATURE)) @ vectors.T
+        errors[known] = np.sqrt(variance * np.diag(covariance)) / lengths[known]
     return errors

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -134,8 +135,16 @@ def main(argv: Sequence[str]) -> int:
         sys.stdout.write(text)
         return 0
     _write_new(arguments.out, text)
-    print(f"wrote {arguments.out}; use it with --config-dir and model={arguments.out.stem}", file=sys.stderr)
+    print(f"wrote {arguments.out}; {_use(arguments.out)}", file=sys.stderr)
     return 0
+
+
+def _use(path: Path) -> str:
+    """How to run with an entry: the catalogue looks for it in the folder `model` of a folder of one's own."""
+    if path.absolute().parent.name != "model":
+        return f"move it into a folder named model, such as my_conf/model/{path.name}, for --config-dir my_conf"
+    folder = shlex.quote(str(path.parent.parent))
+    return f"try: hybridfleet run --config-dir {folder} fleet=single fleet.model={path.stem}"
 
 
 def _read_json(path: Path) -> Any:

@@ -53,6 +53,10 @@ def main(argv: Sequence[str]) -> int:
 class Parser(argparse.ArgumentParser):
     """An argument parser whose complaints are errors like all others: one line, no usage text."""
 
+    def format_help(self) -> str:
+        """The usage; descriptions are the modules' own, in which double backticks mark code."""
+        return super().format_help().replace("``", "")
+
     def error(self, message: str) -> NoReturn:
         raise InputError("arguments", message, f"see `{self.prog} --help`")
 
@@ -79,20 +83,19 @@ def _group(noun: str | None, folders: Sequence[Path]) -> str:
 
 
 def _xpu_table(folders: Sequence[Path]) -> Table:
-    table = _table("id", "name", "memory GB", "GB/s", "TFLOP/s 16 bit", "TDP W", "USD/h", "weights in", "timing")
+    table = _table("id", "memory GB", "GB/s", "TFLOP/s", "TDP W", "USD/h", "timing")
+    table.caption = "TFLOP/s at 16 bit; `hybridfleet list xpus ID` shows all of one, with sources"
     for name in catalogue.list_entries("xpu", folders):
         xpu, entry = catalogue.xpu(name, folders), catalogue.load_entry("xpu", name, folders)
         peak = xpu.peak_flops.get("bf16", xpu.peak_flops.get("fp16", 0.0))
         rent = entry.values.get("rent_usd_per_hour")
         table.add_row(
             name,
-            xpu.name,
             f"{xpu.memory_bytes / GB:.1f}",
             f"{xpu.bandwidth_bytes_per_s / GB:.0f}",
             f"{peak / 1e12:.4g}",
             f"{xpu.tdp_w:.0f}",
             "-" if rent is None else f"{rent:.2f}",
-            " ".join(xpu.weight_formats),
             grade(entry.provenance),
         )
     return table

@@ -32,7 +32,7 @@ _LONGEST_CONTEXT = 8192  #: of the kernel times taken [tokens]
 #: Beyond which caches do not hold the KV of a batch, as they do not in a model of many layers [tokens].
 _SHORTEST_CONTEXT = 512
 _MOST_CONTEXT = 65_536  #: of a batch: tables go on to batches that no memory holds [tokens]
-_MOST_ROWS = 600  #: kernel steps taken, drawn at random: times of neighbours say the same
+_MOST_ROWS = 100  #: kernel steps taken of each kind, drawn at random: times of neighbours say the same
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +163,10 @@ def read_kernels(path: Path, share: float, rng: np.random.Generator, search: Seq
     decoding, prefill, context = grid[:, 2], grid[:, 0], grid[:, 3]
     usable = (context <= _LONGEST_CONTEXT) & (grid[:, 1] <= _LONGEST_CONTEXT) & (prefill + decoding <= tokens[-1])
     usable &= ((decoding == 0) | (context >= _SHORTEST_CONTEXT)) & (decoding + (prefill > 0) <= sequences[-1])
-    chosen = np.flatnonzero(usable & (decoding * context <= _MOST_CONTEXT))
-    chosen = np.sort(rng.permutation(chosen)[:_MOST_ROWS])
+    usable &= decoding * context <= _MOST_CONTEXT
+    # tables hold far more mixed steps than others
+    kinds = (prefill == 0, decoding == 0, (prefill > 0) & (decoding > 0))
+    chosen = np.sort(np.concatenate([rng.permutation(np.flatnonzero(usable & kind))[:_MOST_ROWS] for kind in kinds]))
     if len(chosen) < 2:
         raise InputError("kernels", str(path), f"attention times over contexts of {_SHORTEST_CONTEXT} tokens and more")
     prefill, cached, decoding, context, attention_us = grid[chosen].T

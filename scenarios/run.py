@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 CONF = Path(__file__).resolve().parents[1] / "conf"
 RUNS = Path("runs")  #: where runs without `out` go
 _EPILOG = """\
-Overrides are Hydra's: seed=3, router=cloud_only, fleet.sites.cloud.pools.cloud_h100.replicas=4, +new.key=1, ~old.key.
+Overrides are Hydra's: seed=3, router=cloud_only, fleet.sites.cloud.pools.cloud.replicas=4.
 `hybridfleet list routers` (workloads, fleets, slos, xpus, models, grids, links, hosts) lists what a group can be.
 
 Every key of the default scenario:

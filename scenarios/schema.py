@@ -91,6 +91,17 @@ def within(key: str) -> Iterator[None]:
         raise InputError(f"{key}.{error.key}", error.value, error.accepted) from error
 
 
+@contextmanager
+def renamed(own: str, key: str) -> Iterator[None]:
+    """Give errors of objects that know a part of their key (``pools.NAME``) the whole dotted one."""
+    try:
+        yield
+    except InputError as error:
+        if error.where or not error.key.startswith(f"{own}."):
+            raise
+        raise InputError(f"{key}{error.key.removeprefix(own)}", error.value, error.accepted) from error
+
+
 def text(key: str, value: object) -> str:
     """A text that is not empty."""
     if not isinstance(value, str) or not value.strip():

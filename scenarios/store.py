@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -34,8 +35,12 @@ def check_out(out: Path) -> None:
     if os.path.lexists(out):
         raise InputError("out", str(out), "a folder that does not exist yet")
     parent = next(folder for folder in out.absolute().parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        raise InputError("out", str(out), f"a folder that can be made; {parent} is not a folder you may write to")
+    try:
+        # Permissions do not tell: root may write where the file system lets nobody, as in /proc.
+        tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=parent).cleanup()
+    except OSError as error:
+        reason = f"nothing can be made in {parent} ({error.strerror})"
+        raise InputError("out", str(out), f"a folder that can be made; {reason}") from error
 
 
 def write_run(

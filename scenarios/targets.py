@@ -81,7 +81,10 @@ def locate(key: str, target: object, plugins: Collection[str] = ()) -> type:
     try:
         found = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError) as error:
-        raise InputError(key, target, f"the path of a class that can be imported ({error})") from None
+        package = name.partition(".")[0]
+        missing = package in plugins and getattr(error, "name", None) == package
+        hint = f"; {package} must be installed, or the folder it is in be on PYTHONPATH" if missing else ""
+        raise InputError(key, target, f"the path of a class that can be imported ({error}){hint}") from None
     if not isinstance(found, type) or found.__module__.split(".")[0] not in (*PROJECT_PACKAGES, *plugins):
         raise InputError(key, target, "a class that is defined there, not a function or an imported name")
     return found

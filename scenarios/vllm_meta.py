@@ -69,6 +69,7 @@ def read_meta(meta: object, where: str, given: Collection[str] = ()) -> Stated:
         "gpu_memory_utilization": reader.get("gpu_memory_utilization", number("a share in (0, 1]", above=0.0), 0.9),
         "max_model_len": reader.get("max_model_len", integer(2), None),
         "async_scheduling": reader.get("async_scheduling", boolean, reader.version() >= _ASYNC_SINCE),
+        "prefix_caching": reader.get("enable_prefix_caching", boolean, True),
         "padding": reader.graph_sizes(seqs),
     }
     readers: dict[str, Callable[[], object]] = {

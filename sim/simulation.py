@@ -19,7 +19,7 @@ from simpy.core import EmptySchedule, StopSimulation
 from simpy.events import NORMAL, URGENT
 
 from sim.accounting.ledger import close_totals, request_columns
-from sim.errors import InputError, number
+from sim.errors import InputError, instance, number, provider
 from sim.fleet.network import LiveLink
 from sim.fleet.pool import LivePool, balancer_of
 from sim.fleet.spec import CLIENT, Fleet
@@ -82,6 +82,7 @@ def run(
     Raises:
         InputError: a value cannot be used; the message names it.
     """
+    _check_parts(fleet, workload, router)
     _check(warmup_s, horizon_s, drain, oversize, timeline_bin_s, seed)
     started = time.perf_counter()
     _check_signals(fleet, horizon_s)
@@ -101,6 +102,12 @@ def run(
     except (EmptySchedule, StopSimulation):
         pass  # everything has been served, or the horizon is reached
     return state.result(warmup_s, drain, started)
+
+
+def _check_parts(fleet: Fleet, workload: Workload, router: Router) -> None:
+    instance("fleet", fleet, Fleet, "a Fleet of Sites")
+    provider("workload", workload, ["batches", "expected_requests"], "a workload such as TraceWorkload(path)")
+    provider("router", router, ["choose"], "a router, made: CloudOnly(), not CloudOnly")
 
 
 def _check(

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from typing import Protocol
 
-from sim.errors import InputError
+from sim.errors import number
 
 
 class Signal(Protocol):
@@ -44,9 +44,8 @@ class Constant:
     __slots__ = ("basis", "source", "value")
 
     def __init__(self, value: float, basis: str = "", source: str = "") -> None:
-        if not (value >= 0.0 and math.isfinite(value)):
-            raise InputError("intensity", value, "a finite value >= 0 g/kWh")
-        self.value, self.basis, self.source = float(value), basis, source
+        self.value = number("intensity", value, "a finite value >= 0 g/kWh", low=0.0)
+        self.basis, self.source = basis, source
 
     def at(self, t_s: float) -> float:
         """Value at any time."""

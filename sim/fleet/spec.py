@@ -9,13 +9,17 @@ from dataclasses import dataclass, field
 from sim.accounting.cost import CostModel
 from sim.accounting.embodied import Embodied
 from sim.accounting.signal import Signal, Unknown
-from sim.errors import InputError, number
+from sim.errors import InputError, instance, instances, number, provider, whole
 from sim.hardware.model import Model
 from sim.hardware.timing import Deployment, RooflineTiming, StepTiming
 from sim.hardware.xpu import XPU
+from sim.units import BYTES_PER_VALUE
 
 SITE_KINDS = ("device", "edge", "cloud")
 CLIENT = "client"  #: the place where requests are born: source of every client link
+_COUNT = "a whole number of at least 1"
+_PADDING = "ascending whole numbers of at least 1, or []"
+_EMBODIED = "embodied carbon such as act_of(xpu), or None where it is unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,24 +54,26 @@ class EngineSettings:
 
     def __post_init__(self) -> None:
         for key in ("max_num_seqs", "max_num_batched_tokens", "block_size"):
-            if getattr(self, key) < 1:
-                raise InputError(f"engine.{key}", getattr(self, key), "a whole number of at least 1")
+            whole(f"engine.{key}", getattr(self, key), _COUNT, low=1)
         if self.max_num_batched_tokens < self.max_num_seqs:
             raise InputError(
                 "engine.max_num_batched_tokens",
                 self.max_num_batched_tokens,
                 f"at least engine.max_num_seqs ({self.max_num_seqs}), so that every running sequence fits a step",
             )
-        if self.kv_blocks is not None and self.kv_blocks < 2:
-            raise InputError("engine.kv_blocks", self.kv_blocks, "at least 2, or null to derive it from memory")
-        if not 0.0 < self.gpu_memory_utilization <= 1.0:
-            raise InputError("engine.gpu_memory_utilization", self.gpu_memory_utilization, "a share in (0, 1]")
-        if self.max_model_len is not None and self.max_model_len < 2:
-            raise InputError("engine.max_model_len", self.max_model_len, "at least 2 tokens, or null")
+        if self.kv_blocks is not None:
+            whole("engine.kv_blocks", self.kv_blocks, "at least 2, or null to derive it from memory", low=2)
+        number("engine.gpu_memory_utilization", self.gpu_memory_utilization, "a share in (0, 1]", above=0.0, high=1.0)
+        if self.max_model_len is not None:
+            whole("engine.max_model_len", self.max_model_len, "at least 2 tokens, or null", low=2)
+        for key in ("async_scheduling", "sorted_sampling", "prefix_caching"):
+            instance(f"engine.{key}", getattr(self, key), bool, "true | false")
         number("engine.front_end_s", self.front_end_s, "a time >= 0 s", low=0.0)
-        object.__setattr__(self, "padding", tuple(self.padding))
-        if list(self.padding) != sorted(set(self.padding)) or any(size < 1 for size in self.padding):
-            raise InputError("engine.padding", self.padding, "ascending whole numbers of at least 1, or []")
+        given = instances("engine.padding", self.padding, object, _PADDING)
+        sizes = tuple(whole("engine.padding", size, _PADDING, low=1) for size in given)
+        object.__setattr__(self, "padding", sizes)
+        if list(sizes) != sorted(set(sizes)):
+            raise InputError("engine.padding", sizes, _PADDING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +91,9 @@ class Host:
     source: str = ""
 
     def __post_init__(self) -> None:
-        if not (self.power_w >= 0.0 and math.isfinite(self.power_w)):
-            raise InputError("host.power_w", self.power_w, "a power >= 0 W")
+        number("host.power_w", self.power_w, "a power >= 0 W", low=0.0)
+        if self.embodied is not None:
+            instance("host.embodied", self.embodied, Embodied, _EMBODIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +133,26 @@ class Pool:
     timing: Callable[[Deployment], StepTiming] = RooflineTiming
 
     def __post_init__(self) -> None:
-        if not (self.boot_s >= 0.0 and math.isfinite(self.boot_s)):
-            raise InputError(f"pools.{self.name}.boot_s", self.boot_s, "a time >= 0 s")
-        if self.replicas < 1:
-            raise InputError(f"pools.{self.name}.replicas", self.replicas, "a whole number of at least 1")
-        if self.tp < 1:
-            raise InputError(f"pools.{self.name}.tp", self.tp, "a whole number of at least 1")
+        instance("pools.name", self.name, str, "a text")
+        key = f"pools.{self.name}"
+        instance(f"{key}.model", self.model, Model, "a Model, such as catalogue.model('llama_3_1_8b')")
+        instance(f"{key}.xpu", self.xpu, XPU, "an XPU, such as catalogue.xpu('h100_sxm')")
+        whole(f"{key}.replicas", self.replicas, _COUNT, low=1)
+        whole(f"{key}.tp", self.tp, _COUNT, low=1)
+        instance(f"{key}.precision", self.precision, str, " | ".join(BYTES_PER_VALUE))
+        instance(f"{key}.engine", self.engine, EngineSettings, "EngineSettings(...)")
+        number(f"{key}.boot_s", self.boot_s, "a time >= 0 s", low=0.0)
+        if self.host is not None:
+            instance(f"{key}.host", self.host, Host, "a Host, or None to leave it out")
+        if self.cost is not None:
+            provider(f"{key}.cost", self.cost, ["rates"], "a cost model such as Rent(2.5), or None where it is unknown")
+        if self.embodied is not None:
+            instance(f"{key}.embodied", self.embodied, Embodied, _EMBODIED)
+        for name in ("kv_precision", "balancer"):
+            if getattr(self, name) is not None:
+                instance(f"{key}.{name}", getattr(self, name), str, "a text, or None")
+        if not callable(self.timing):
+            raise InputError(f"{key}.timing", self.timing, "a class or function that makes a timing model")
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,18 +187,19 @@ class Link:
     source_note: str = ""
 
     def __post_init__(self) -> None:
-        if not (self.latency_s >= 0.0 and math.isfinite(self.latency_s)):
-            raise InputError(f"links.{self.name}.latency_s", self.latency_s, "a time >= 0 s")
-        if not (self.latency_sigma >= 0.0 and math.isfinite(self.latency_sigma)):
-            raise InputError(f"links.{self.name}.latency_sigma", self.latency_sigma, "a number >= 0")
-        for key in ("up_bytes_per_s", "down_bytes_per_s"):
-            if not getattr(self, key) > 0.0:
-                raise InputError(f"links.{self.name}.{key}", getattr(self, key), "a capacity > 0 bytes/s")
-        for key in ("prompt_bytes_per_token", "chunk_bytes"):
-            if not (getattr(self, key) >= 0.0 and math.isfinite(getattr(self, key))):
-                raise InputError(f"links.{self.name}.{key}", getattr(self, key), "a size >= 0 bytes")
-        if self.energy_j_per_byte is not None and not self.energy_j_per_byte >= 0.0:
-            raise InputError(f"links.{self.name}.energy_j_per_byte", self.energy_j_per_byte, ">= 0 J/byte, or null")
+        for name in ("name", "source", "target"):
+            instance(f"links.{name}", getattr(self, name), str, "a text")
+        key = f"links.{self.name}"
+        number(f"{key}.latency_s", self.latency_s, "a time >= 0 s", low=0.0)
+        number(f"{key}.latency_sigma", self.latency_sigma, "a number >= 0", low=0.0)
+        for name in ("up_bytes_per_s", "down_bytes_per_s"):
+            if getattr(self, name) != math.inf:
+                number(f"{key}.{name}", getattr(self, name), "a capacity > 0 bytes/s", above=0.0)
+        instance(f"{key}.shared", self.shared, bool, "true | false")
+        for name in ("prompt_bytes_per_token", "chunk_bytes"):
+            number(f"{key}.{name}", getattr(self, name), "a size >= 0 bytes", low=0.0)
+        if self.energy_j_per_byte is not None:
+            number(f"{key}.energy_j_per_byte", self.energy_j_per_byte, ">= 0 J/byte, or null", low=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,11 +221,14 @@ class Site:
     pue: float = 1.0
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "pools", tuple(self.pools))
+        instance("sites.name", self.name, str, "a text")
+        key = f"sites.{self.name}"
+        object.__setattr__(self, "pools", instances(f"{key}.pools", self.pools, Pool, "a list of Pools"))
         if self.kind not in SITE_KINDS:
-            raise InputError(f"sites.{self.name}.kind", self.kind, " | ".join(SITE_KINDS))
-        if not (self.pue >= 1.0 and math.isfinite(self.pue)):
-            raise InputError(f"sites.{self.name}.pue", self.pue, "a ratio of at least 1")
+            raise InputError(f"{key}.kind", self.kind, " | ".join(SITE_KINDS))
+        accepted = "a Signal such as Constant(400.0, basis='lca') [g CO2e/kWh]"
+        provider(f"{key}.intensity", self.intensity, ["at", "next_change", "integral"], accepted)
+        number(f"{key}.pue", self.pue, "a ratio of at least 1", low=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,8 +239,8 @@ class Fleet:
     links: tuple[Link, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "sites", tuple(self.sites))
-        object.__setattr__(self, "links", tuple(self.links))
+        object.__setattr__(self, "sites", instances("fleet.sites", self.sites, Site, "a list of Sites"))
+        object.__setattr__(self, "links", instances("fleet.links", self.links, Link, "a list of Links"))
         if not any(site.pools for site in self.sites):
             raise InputError("fleet.sites", [site.name for site in self.sites], "at least one site with one pool")
         _unique("fleet.sites", [site.name for site in self.sites])

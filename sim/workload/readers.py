@@ -291,7 +291,8 @@ def _settle(layout: Layout, columns: Mapping[str, str], present: list[str], path
         names = (columns[field],) if field in columns else names
         found = [name for name in names if name in present]
         if not found:
-            accepted = f"a {field} column named {' or '.join(names)}"
+            article = "a" if field == "prompt" else "an"
+            accepted = f"{article} {field} column named {' or '.join(names)}"
             raise InputError("columns", ", ".join(present)[:200], accepted, f"{path} line 1")
         chosen.append(found[0])
     return chosen[0], chosen[1], chosen[2]

@@ -49,7 +49,7 @@ def simulated_rows() -> list[Row]:
         np.cumsum(rng.exponential(0.15, n)) - 0.1, rng.integers(1, 900, n), np.append(rng.integers(2, 400, n - 1), 1)
     )
     requests.arrival_s -= requests.arrival_s[0]
-    engine = {**ENGINE, "async_scheduling": True, "padding": graph_sizes(16)}
+    engine = {**ENGINE, "async_scheduling": True, "prefix_caching": True, "padding": graph_sizes(16)}
     pool = pool_of({"model": "llama_3_1_8b", "xpu": "rtx_4090", "engine": engine}, {})
     result = serve(pool, requests)
     assert result.requests["preemptions"].sum() > 0

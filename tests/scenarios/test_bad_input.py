@@ -35,7 +35,7 @@ FILES = {
     "conf_group/xpu/mine.yaml": "name: Mine\ncolour: red\n",
 }
 
-POOL = "fleet.sites.cloud.pools.cloud_h100"
+POOL = "fleet.sites.cloud.pools.cloud"
 TRACE = ("fleet=single", "workload=azure_trace")
 GRID = "fleet.grid={{path:{grid_lca.csv},zone:AA,start_utc:'2024-01-01T00:00'}}"
 
@@ -163,8 +163,8 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "site of no kind": (["run", "fleet.sites.edge.kind=moon"], ["fleet.sites.edge.kind='moon'", "device | edge"]),
     "no sites": (["run", "fleet.sites={{}}", "~fleet.sites.edge", "~fleet.sites.cloud"], ["fleet.sites", "one pool"]),
     "two pools of one name": (
-        ["run", "+fleet.sites.cloud.pools.edge_l4=${{fleet.sites.edge.pools.edge_l4}}"],
-        ["fleet.pools=['edge_l4']", "once"],
+        ["run", "+fleet.sites.cloud.pools.edge=${{fleet.sites.edge.pools.edge}}"],
+        ["fleet.pools=['edge']", "once"],
     ),
     "no such balancer": (["run", *QUICK, "fleet.balancer=luck"], ["luck", "round_robin"]),
     "no such host": (["run", f"{POOL}.host=tower"], [f"{POOL}.host='tower'"]),

@@ -95,7 +95,7 @@ def test_the_default_scenario() -> None:
 
 
 def test_overrides_reach_their_object() -> None:
-    pool = "fleet.sites.cloud.pools.cloud_h100"
+    pool = "fleet.sites.cloud.pools.cloud"
     scenario = built(
         f"{pool}.replicas=3", f"{pool}.engine.kv_blocks=999", "+fleet.links.to_cloud.latency_s=0.1", "basis=direct"
     )
@@ -111,6 +111,13 @@ def test_a_fleet_of_one_pool_needs_no_sites() -> None:
     assert (fleet.pools[0].xpu.id, fleet.pools[0].replicas) == ("l40s", 2)
     assert (fleet.sites[0].pue, fleet.sites[0].intensity.at(0.0)) == (1.4, 123.0)
     assert fleet.links == ()
+
+
+def test_a_pool_that_is_owned_takes_the_price_of_its_xpu() -> None:
+    edge = "fleet.sites.edge.pools.edge"
+    costs = [built(f"{edge}.xpu={xpu}").fleet.pools[0].cost for xpu in ("l4", "l40s", "rtx_a6000")]
+    prices = [cost.purchase_usd_per_xpu if isinstance(cost, Owned) else None for cost in costs]
+    assert prices == [2500.0, 7500.0, None]  # nobody knows the last: its cost is unknown
 
 
 def test_prices_and_carbon_of_ones_own() -> None:

@@ -122,7 +122,8 @@ def test_a_client_benchmark_is_read(tmp_path: Path, simulated: list[Row], capsys
     path.write_text(json.dumps(content))
     engine = [f"engine.{name}={value}" for name, value in ENGINE.items()]
     sizes = f"engine.padding={json.dumps(graph_sizes(16))}"
-    arguments = [f"measured={path}", "xpu=rtx_4090", *engine, "engine.async_scheduling=true", sizes]
+    caching = "engine.prefix_caching=true"
+    arguments = [f"measured={path}", "xpu=rtx_4090", *engine, "engine.async_scheduling=true", caching, sizes]
     found = agreement(capsys, *arguments)
     assert found["e2e_s"]["p99"]["error"] == pytest.approx(0.0, abs=1e-6)
     assert found["itl_s"]["mean"]["error"] == pytest.approx(0.0, abs=1e-6)

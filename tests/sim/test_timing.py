@@ -270,3 +270,105 @@ def test_a_step_that_says_it_is_never_capped_is_not(n: int, tokens: int, context
     joules = cost.fixed_j + cost.eps * n * context + of.rho_j * pairs
     if cost.never_capped:
         assert joules <= of.headroom_w * seconds * (1 + 1e-12)
+
+
+def with_timing(chip: XPU, **changes: object) -> XPU:
+    return replace(chip, timing=replace(chip.timing, **changes))
+
+
+def test_tokens_come_in_whole_tiles_where_arithmetic_binds() -> None:
+    chip = ideal(H100)
+    plain, tiled = timing(LLAMA, chip), timing(LLAMA, with_timing(chip, gemm_tile=128))
+    assert tiled.step(0, 1024, 1).fixed_s == pytest.approx(plain.step(0, 1024, 1).fixed_s, rel=0.02)
+    dense_s = LLAMA.gemm_flops_per_token() - 2.0 * LLAMA.head_params
+    jump = tiled.step(0, 1025, 1).fixed_s - tiled.step(0, 1024, 1).fixed_s
+    elementwise = chip.timing.activation_passes * 2.0 * LLAMA.hidden * LLAMA.layers / 3.35e12
+    pad = chip.timing.attn_pad * tiled.rho
+    assert jump == pytest.approx(128 * dense_s / 989e12 + elementwise + pad, rel=1e-9)
+    assert tiled.step(0, 1025, 1).fixed_j < tiled.step(0, 1152, 1).fixed_j  # a tile's padding computes nothing
+
+
+def test_curves_scale_efficiencies_by_the_tokens_of_a_step() -> None:
+    chip = ideal(H100)
+    slow = timing(LLAMA, with_timing(chip, weight_curve=((1.0, 1.0), (65.0, 0.5))))
+    base = timing(LLAMA, chip)
+    head_s = LLAMA.head_params * 2.0 / 3.35e12
+    for n, share in ((1, 1.0), (33, 0.75), (65, 0.5), (130, 0.5)):
+        # the head's rows are sequences, as many as tokens in a decode step
+        extra = (base.step(n, 0, 0).fixed_s - base.step(1, 0, 0).fixed_s) if n > 1 else 0.0
+        expected = base.step(1, 0, 0).fixed_s + extra + (weights_s(LLAMA) + head_s) * (1.0 / share - 1.0)
+        assert slow.step(n, 0, 0).fixed_s == pytest.approx(expected, rel=1e-9), n
+
+
+def weights_s(model: Model) -> float:
+    """Time to stream all but the embedding table and the head on an ideal H100 [s]."""
+    return (model.params - model.embedding_params - model.head_params) * 2.0 / 3.35e12
+
+
+def test_attention_starts_by_the_heads_of_the_batch() -> None:
+    knots = ((8.0, 1e-5), (64.0, 2e-5))  # KV heads on one xPU, over all sequences
+    chip = with_timing(ideal(H100), attn_start=knots)
+    bare = timing(LLAMA, with_timing(ideal(H100), attn_start=()))
+    of = timing(LLAMA, chip)
+    for n, start in ((1, 1e-5), (8, 2e-5), (100, 2e-5)):
+        assert of.step(n, 0, 0).fixed_s - bare.step(n, 0, 0).fixed_s == pytest.approx(32 * start, rel=1e-6), n
+    two = timing(LLAMA, chip, tp=2)  # half of the heads on each
+    assert two.step(16, 0, 0).fixed_s - timing(LLAMA, with_timing(chip, attn_start=()), tp=2).step(
+        16, 0, 0
+    ).fixed_s == pytest.approx(32 * 2e-5, rel=1e-6)
+
+
+def test_a_decoding_query_takes_a_tile_beside_prefill() -> None:
+    chip = with_timing(ideal(H100), attn_tile=64.0, attn_pad=100.0, idle_tile_s=1e-9)
+    plain = with_timing(ideal(H100), attn_tile=1.0, attn_pad=0.0, idle_tile_s=0.0)
+    of, base = timing(LLAMA, chip), timing(LLAMA, plain)
+    assert of.step(8, 0, 0) == base.step(8, 0, 0)  # nothing of it without prefill
+    mixed = of.step(8, 512, 1)
+    assert mixed.tau == max(base.step(8, 512, 1).tau, 64.0 * of.rho)
+    rows = 512 + 8 * 64
+    idle_s = 32 * 8 * 32 * 512 / 64 * 1e-9  # layers, sequences, heads, tiles of the chunk
+    expected = base.step(8, 512, 1).fixed_s + rows * 100.0 * of.rho + idle_s
+    assert mixed.fixed_s == pytest.approx(expected, rel=1e-9)
+
+
+def test_narrow_formats_and_experts_have_speeds_of_their_own() -> None:
+    slow = with_timing(ideal(H100), narrow_eff=0.5)
+    many = 65_536
+    fast_s, slow_s = (timing(LLAMA, chip, precision="fp8").step(0, many, 1).fixed_s for chip in (ideal(H100), slow))
+    dense_s = (LLAMA.gemm_flops_per_token() - 2.0 * LLAMA.head_params) * many / 1978e12
+    assert slow_s - fast_s == pytest.approx(dense_s, rel=1e-9)
+    assert timing(LLAMA, slow).step(0, many, 1) == timing(LLAMA, ideal(H100)).step(0, many, 1)
+    base = timing(MIXTRAL, ideal(H100)).step(4, 0, 0).fixed_s
+    routed = timing(MIXTRAL, with_timing(ideal(H100), moe_overhead_s=1e-4)).step(4, 0, 0).fixed_s
+    assert routed - base == pytest.approx(MIXTRAL.moe_layers * 1e-4, rel=1e-9)
+    assert timing(MIXTRAL, with_timing(ideal(H100), moe_eff=0.5)).step(4, 0, 0).fixed_s > 1.5 * base
+
+
+def test_sorting_costs_by_the_vocabulary() -> None:
+    chip = with_timing(ideal(H100), sort_s=1e-10)
+    plain, sorting = (timing(LLAMA, chip, sorted_sampling=flag) for flag in (False, True))
+    extra = sorting.step(16, 0, 0).fixed_s - plain.step(16, 0, 0).fixed_s
+    assert extra == pytest.approx(16 * LLAMA.vocab * 1e-10, rel=1e-9)
+
+
+def test_an_all_reduce_takes_one_shot_or_two() -> None:
+    chip = with_timing(ideal(H100), link_bytes_per_s=1e11, link_latency_s=1e-5)
+    four, lone = timing(LLAMA, chip, tp=4), with_timing(chip, link_bytes_per_s=1e30, link_latency_s=0.0)
+    bare = timing(LLAMA, lone, tp=4)
+
+    def reduce_s(tokens: int) -> float:
+        return (four.step(0, tokens, 1).fixed_s - bare.step(0, tokens, 1).fixed_s) / (2 * LLAMA.layers)
+
+    small, large = 1 * 8192.0, 4096 * 8192.0
+    assert reduce_s(1) == pytest.approx(1e-5 + 3 * small / 1e11, rel=1e-6)
+    assert reduce_s(4096) == pytest.approx(2e-5 + 1.5 * large / 1e11, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", catalogue.list_entries("xpu"))
+def test_steps_of_catalogue_chips_grow_with_their_tokens(name: str) -> None:
+    chip = catalogue.xpu(name)
+    of = timing(LLAMA, chip, precision="bf16" if "bf16" in chip.peak_flops else "fp16")
+    decodes = [of.step(n, 0, 0).fixed_s for n in range(1, 300)]
+    prefills = [of.step(0, tokens, 1).fixed_s for tokens in range(1, 4100)]
+    for times in (decodes, prefills):
+        assert all(later >= sooner for sooner, later in itertools.pairwise(times))
