@@ -83,7 +83,7 @@ def build(config: Mapping[str, Any], search: Sequence[Path] = ()) -> Scenario:
     workload = build_workload(groups["workload"], groups["slo"], settings.plugins)
     router = _plugin(groups["router"], settings.plugins)
     fleet = build_fleet(groups["fleet"], catalogue, settings.basis, settings.start_utc)
-    check_pools(fleet, groups["fleet"].key, single="sites" not in groups["fleet"].values)
+    check_pools(fleet, router, groups["fleet"].key, single="sites" not in groups["fleet"].values)
     path = groups["workload"].values.get("path")
     inputs = (*([Path(path)] if isinstance(path, str) else []), *catalogue.files)
     return Scenario(settings, fleet, workload, router, inputs, dict(sorted(catalogue.kinds.items())))

@@ -8,8 +8,10 @@ from typing import Any
 from scenarios.build_accounts import cost_of, embodied_of, host_of, intensity_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
+from sim.fleet.pool import balancer_of
 from sim.fleet.spec import CLIENT, SITE_KINDS, EngineSettings, Fleet, Link, Pool, Site
 from sim.hardware.sizing import check_fit
+from sim.routing.base import Router
 from sim.units import BYTES_PER_VALUE
 
 SINGLE = "single"  #: name of site and pool where a fleet is one pool, written without `sites`
@@ -39,11 +41,12 @@ def build_fleet(section: Section, catalogue: Catalogue, basis: str = "lca", star
         return Fleet(tuple(sites), links)
 
 
-def check_pools(fleet: Fleet, key: str, single: bool) -> None:
-    """Check before anything runs that every pool can hold its model, and name the key of one that cannot.
+def check_pools(fleet: Fleet, router: Router, key: str, single: bool) -> None:
+    """Check before anything runs that every pool holds its model and has a balancer, and name the key that fails.
 
     Args:
         fleet: what `build_fleet` made.
+        router: may say how pools balance.
         key: dotted name of its group.
         single: whether the group was written without `sites`.
     """
@@ -51,6 +54,7 @@ def check_pools(fleet: Fleet, key: str, single: bool) -> None:
         for pool in site.pools:
             with renamed(f"pools.{pool.name}", key if single else f"{key}.sites.{site.name}.pools.{pool.name}"):
                 check_fit(pool)
+                balancer_of(pool, router)
 
 
 def _single(section: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Fleet:

@@ -177,7 +177,7 @@ def _print(fitted: Fit, errors: Errors) -> None:
     rows = []
     for each in fitted.coefficients:
         unit, factor = _unit(each.name)
-        error = f"{each.error:.1%}" if math.isfinite(each.error) else "no effect"
+        error = "no effect" if math.isinf(each.error) else f"{each.error:.1%}" if each.error < 10.0 else "> 1000%"
         note = "" if each.determined else "not determined by these data; kept"
         note = "at its bound" if each.at_bound else note
         rows.append([each.name, unit, note, f"{each.before / factor:.4g}", f"{each.after / factor:.4g}", error])

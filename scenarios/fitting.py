@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -30,15 +30,17 @@ _LOSS_SCALE = 0.05  #: relative errors beyond which a residual counts less than 
 
 
 class Source(Protocol):
-    """Measurements that a set of coefficients can be compared with.
+    """Measurements that a set of coefficients can be compared with."""
 
-    Attributes:
-        name: what it is called.
-        tp: tensor-parallel degree of what was measured.
-    """
+    @property
+    def name(self) -> str:
+        """What it is called."""
+        ...
 
-    name: str
-    tp: int
+    @property
+    def tp(self) -> int:
+        """Tensor-parallel degree of what was measured."""
+        ...
 
     def residuals(self, xpu: XPU) -> Floats:
         """Logarithms of simulated over measured times, of the share that is fitted."""
@@ -112,7 +114,8 @@ def fit(xpu: XPU, sources: Sequence[Source]) -> Fit:
 
 def with_coefficients(xpu: XPU, values: Mapping[str, float]) -> XPU:
     """The same chip with other timing coefficients."""
-    return replace(xpu, timing=replace(xpu.timing, **values))
+    changes: dict[str, Any] = dict(values)
+    return replace(xpu, timing=replace(xpu.timing, **changes))
 
 
 def _least_squares(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _VALUE_WIDTH = 40  #: columns of one value: curves are long
+_WIDE = 120  #: columns from which on tables show what is there to read, not to choose by
 _PIPE_WIDTH = 200  #: columns where the output is no terminal, so that nothing is cut
 
 
@@ -83,7 +85,8 @@ def _group(noun: str | None, folders: Sequence[Path]) -> str:
 
 
 def _xpu_table(folders: Sequence[Path]) -> Table:
-    table = _table("id", "memory GB", "GB/s", "TFLOP/s", "TDP W", "USD/h", "timing")
+    more = ("weights in", "name") if _width() >= _WIDE else ()
+    table = _table("id", "memory GB", "GB/s", "TFLOP/s", "TDP W", "USD/h", "timing", *more)
     table.caption = "TFLOP/s at 16 bit; `hybridfleet list xpus ID` shows all of one, with sources"
     for name in catalogue.list_entries("xpu", folders):
         xpu, entry = catalogue.xpu(name, folders), catalogue.load_entry("xpu", name, folders)
@@ -97,27 +100,28 @@ def _xpu_table(folders: Sequence[Path]) -> Table:
             f"{xpu.tdp_w:.0f}",
             "-" if rent is None else f"{rent:.2f}",
             grade(entry.provenance),
+            *((" ".join(xpu.weight_formats), xpu.name) if more else ()),
         )
     return table
 
 
 def _model_table(folders: Sequence[Path]) -> Table:
-    table = _table(
-        "id", "Hugging Face name", "params 1e9", "active 1e9", "layers", "attention", "KV kB/token", "context"
-    )
+    more = ("Hugging Face name",) if _width() >= _WIDE else ()
+    table = _table("id", "params 1e9", "active 1e9", "layers", "attention", "KV kB /token", "context", *more)
+    table.caption = "`hybridfleet list models ID` shows all of one, with sources"
     for name in catalogue.list_entries("model", folders):
         model = catalogue.model(name, folders)
         window = f", {model.window_layers} x window {model.window}" if model.window_layers else ""
         linear = f", {model.linear_layers} without KV" if model.linear_layers else ""
         table.add_row(
             name,
-            model.hf_id,
             f"{model.params / 1e9:.4g}",
             f"{model.params_active / 1e9:.4g}",
             str(model.layers),
             f"{model.attention}{window}{linear}",
             f"{model.kv_bytes_per_token() / 1e3:.1f}",
             str(model.max_context),
+            *((model.hf_id,) if more else ()),
         )
     return table
 
@@ -190,11 +194,17 @@ def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         numeric = any(char in column for char in "/1") or column in ("memory GB", "TDP W", "layers", "context")
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold")
+        # An id is there to be copied: never broken.
+        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "id")
     return table
 
 
 def _show(table: Table) -> None:
     from rich.console import Console
 
-    Console(width=None if sys.stdout.isatty() else _PIPE_WIDTH).print(table)
+    Console(width=_width()).print(table)
+
+
+def _width() -> int:
+    """Columns that a table may take."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else _PIPE_WIDTH

@@ -15,7 +15,7 @@ OWN = {"sim", "analysis", "scenarios", "conf", "tests"}
 OUTSIDE = {
     "sim": {"simpy", "numpy", "scipy"},
     "analysis": {"numpy", "scipy", "polars", "matplotlib", "rich"},
-    "scenarios": {"numpy", "hydra", "omegaconf", "rich", "yaml", "polars"},
+    "scenarios": {"numpy", "scipy", "hydra", "omegaconf", "rich", "yaml", "polars"},
 }
 INSIDE = {
     "sim": {"sim"},

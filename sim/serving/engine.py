@@ -216,7 +216,7 @@ class Engine(Scheduler):
         if not never_capped:
             head = self.timing.headroom_w
             excess, slope = first.imag - head * first.real, more.imag - head * more.real
-            if excess * slope < 0.0:  # the limit begins or ceases to bind: end the span there
+            if excess <= 0.0 < slope or slope < 0.0 < excess:  # the limit begins or ceases to bind: end the span there
                 k = min(k, max(1, math.ceil(-excess / slope)))
             if excess > 0.0:
                 equal, growth, kappa = capped(equal, head), capped(growth, head), capped(kappa, head)

@@ -79,7 +79,6 @@ def test_sweep_has_a_row_a_run_in_order(sweep: Path) -> None:
     assert table["run"].to_list() == ["0", "2", "10"]
     assert table["router"].to_list() == ["a", "b", "b"]
     assert table["workload.rate"].to_list() == [2.5, 2.5, 8.0]
-    assert table["plugins"].to_list() == ["0", "2", "10"]
     assert "workload.cv" not in table.columns  # the same in all
     assert "out" not in table.columns
     assert "router.about.rate" not in table.columns  # words about a setting are none
@@ -87,6 +86,23 @@ def test_sweep_has_a_row_a_run_in_order(sweep: Path) -> None:
         assert table[key].dtype.is_numeric()
     summary = json.loads((sweep / "2" / "summary.json").read_text())
     assert table["ttft_s_p99"][1] == summary["total"]["ttft_s"]["p99"]
+
+
+def test_a_group_that_was_swept_is_one_column(tmp_path: Path, result: Result) -> None:
+    for name, fleet in (("0", {"pue": 1.1, "tp": 1}), ("1", {"pue": 1.2, "tp": 2})):
+        config = {"fleet": fleet, "router": {"name": name}, "seed": 3}
+        write(tmp_path / name, result, config, (f"fleet={name}", "seed=3"))
+    table = load_sweep(tmp_path)
+    assert table.columns[:2] == ["run", "fleet"]
+    assert not {"fleet.pue", "fleet.tp", "router.name", "seed"} & set(table.columns)
+
+
+def test_runs_that_were_asked_for_alike_show_every_key_that_differs(tmp_path: Path, result: Result) -> None:
+    for name in ("0", "1"):
+        write(tmp_path / name, result, {"plugins": [name], "seed": 3}, ("seed=3",))
+    table = load_sweep(tmp_path)
+    assert table["plugins"].to_list() == ["0", "1"]
+    assert "seed" not in table.columns
 
 
 def test_sweep_by_pool(sweep: Path) -> None:

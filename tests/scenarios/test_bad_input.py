@@ -96,6 +96,7 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     # -- the output folder
     "out exists": (["run", *QUICK, "out={there}"], ["out=", "there", "does not exist yet"]),
     "out of a sweep exists": (["run", "-m", *QUICK, "seed=1", "out={there}"], ["out=", "there", "does not exist yet"]),
+    "out where nobody can write": (["run", *QUICK, "out=/proc/run"], ["out='/proc/run'", "can be made"]),
     "out below a file": (["run", *QUICK, "out={good.csv}/run"], ["out=", "good.csv/run"]),
     # -- workload
     "rate is negative": (["run", "workload=poisson", "workload.rate=-1"], ["rate=-1", "> 0"]),
@@ -122,6 +123,10 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["run", "workload=mooncake_trace", "workload.path={malformed.jsonl}"],
         ["malformed.jsonl line 2"],
     ),
+    "no arrival column": (
+        ["run", *TRACE, "workload.path={columns.csv}", "+workload.columns={{arrival:T,prompt:HOW,output:MUCH}}"],
+        ["columns.csv", "an arrival column named T"],
+    ),
     "trace scaled by zero": (["run", *TRACE, "workload.path={good.csv}", "workload.rate_scale=0"], ["rate_scale=0"]),
     "window past the trace": (
         ["run", *TRACE, "workload.path={good.csv}", "workload.start_s=99"],
@@ -144,6 +149,29 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "model larger than its pool": (
         ["run", "fleet=single", "fleet.xpu=l4", "fleet.model=llama_3_1_70b"],
         ["model='llama_3_1_70b'", "GB more", "tp=8"],
+    ),
+    "model larger than the pool of a site": (
+        ["run", "fleet.sites.edge.pools.edge.model=llama_3_1_70b"],
+        ["fleet.sites.edge.pools.edge.model='llama_3_1_70b'", "tp=8"],
+    ),
+    "precision that the chip of a site lacks": (
+        ["run", "fleet.sites.edge.pools.edge.xpu=t4"],
+        ["fleet.sites.edge.pools.edge.precision='bf16'", "t4", "fp16"],
+    ),
+    "balancer of a site's pool": (["run", f"{POOL}.balancer=luck"], [f"{POOL}.balancer='luck'", "round_robin"]),
+    "model outside the fleet": (["run", "model=llama_3_1_8b"], ["model='llama_3_1_8b'", "fleet.model=ID"]),
+    "xpu added outside the fleet": (["run", "+xpu=l40s"], ["xpu='l40s'", "fleet.sites.SITE.pools.POOL.xpu=ID"]),
+    "site of a fleet without sites": (
+        ["run", "fleet=single", "fleet.sites.cloud.pue=2"],
+        ["fleet.sites.cloud.pue='2'", "this fleet has no sites", "fleet.pue=2"],
+    ),
+    "pool of a fleet without sites": (
+        ["run", "fleet=single", "fleet.sites.cloud.pools.cloud.engine.speed=2"],
+        ["engine.speed='2'", "this fleet has no sites", "xpu, replicas"],
+    ),
+    "field of a cost that is one word": (
+        ["run", "fleet.sites.edge.pools.edge.cost.purchase_usd_per_xpu=9"],
+        ["cost.purchase_usd_per_xpu='9'", "given whole", "{{type: owned"],
     ),
     "no batch": (["run", f"{POOL}.engine.max_num_seqs=0"], [f"{POOL}.engine.max_num_seqs=0", "at least 1"]),
     "budget below the batch": (
@@ -175,13 +203,20 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "embodied by guessing": (["run", f"{POOL}.embodied=guess"], [f"{POOL}.embodied.method='guess'", "act"]),
     "link of no type": (["run", "fleet.links.to_edge.type=string"], ["fleet.links.to_edge.type='string'"]),
-    "link to nowhere": (["run", "fleet.links.to_edge.target=moon"], ["links.to_edge.target='moon'", "edge | cloud"]),
+    "link to nowhere": (
+        ["run", "fleet.links.to_edge.target=moon"],
+        ["fleet.links.to_edge.target='moon'", "edge | cloud"],
+    ),
     "negative latency": (
         ["run", "+fleet.links.to_edge.latency_s=-1"],
         ["fleet.links.to_edge.latency_s=-1", ">= 0"],
     ),
     # -- grids
     "no such grid": (["run", "fleet.sites.edge.grid=atlantis"], ["fleet.sites.edge.grid='atlantis'"]),
+    "field of a grid that is an id": (
+        ["run", "fleet.sites.cloud.grid.path=x.csv"],
+        ["fleet.sites.cloud.grid.path='x.csv'", "an id, a number, or {{path, zone, basis, start_utc, wrap}}"],
+    ),
     "negative intensity": (["run", "fleet.sites.edge.grid=-5"], ["fleet.sites.edge.grid=-5", ">= 0"]),
     "grid file is missing": (
         ["run", "fleet=single", "fleet.grid={{path:nowhere.csv,zone:AA,start_utc:'2024-01-01T00:00'}}"],
@@ -229,6 +264,10 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "target is a function": (["run", "router._target_=scenarios.cli.main"], ["scenarios.cli.main", "not a function"]),
     "target does not exist": (["run", "router._target_=sim.routing.static.Nope"], ["sim.routing.static.Nope"]),
+    "plug-in that cannot be imported": (
+        ["run", "plugins=[my_plugin]", "router._target_=my_plugin.Mine"],
+        ["router._target_='my_plugin.Mine'", "PYTHONPATH"],
+    ),
     "target in a downloaded folder": (
         ["run", "--config-dir", "{conf_os}", "router=mine"],
         ["router._target_='os.system'"],

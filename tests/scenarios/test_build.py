@@ -141,7 +141,7 @@ def test_an_unknown_price_is_unknown_and_not_zero() -> None:
     entry = catalogue.load_entry("xpu", "snapdragon_8_gen_3")
     assert entry.values["rent_usd_per_hour"] is None
     config = config_of("fleet=single", "fleet.cost=rent")
-    config["fleet"] |= {"xpu": "snapdragon_8_gen_3", "precision": "fp16"}
+    config["fleet"] |= {"model": "llama_3_2_1b", "xpu": "snapdragon_8_gen_3", "precision": "fp16"}
     assert build(config).fleet.pools[0].cost is None
 
 

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shlex
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from scenarios import import_model, listing
+from scenarios import cli, import_model, listing
 from scenarios.import_model import import_config
 from sim.errors import InputError
 from sim.hardware import catalogue
+from tests.scenarios.command import QUICK
 
 DATA = Path(os.environ.get("HYBRIDFLEET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
 CONFIGS = DATA / "reference" / "model_configs"
@@ -160,6 +164,9 @@ def test_an_imported_entry_can_be_used(tmp_path: Path, capsys: pytest.CaptureFix
     assert model.provenance["params"][2] == "derived"
     with pytest.raises(InputError, match="a file that does not exist yet"):
         import_model.main(arguments)
+    command = shlex.split(capsys.readouterr().err.split("try: hybridfleet ")[1])
+    assert cli.main([*command, *QUICK[1:], f"out={tmp_path / 'run'}"]) == 0
+    capsys.readouterr()
     assert import_model.main(arguments[:3]) == 0
     assert yaml.safe_load(capsys.readouterr().out)["hf_id"] == "me/Mine-8B"
 
@@ -212,6 +219,28 @@ def test_listing_shows_entries_and_sources(capsys: pytest.CaptureFixture[str]) -
     assert "timing.kv_eff" in out
     assert "2,588 blocks" in out
     assert "1008" in out
+
+
+def test_listing_fits_a_terminal_of_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    for noun in ("xpu", "model", "workload"):
+        assert listing.main([f"{noun}s"]) == 0
+        lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()  # without bold
+        assert max(map(len, lines)) <= 80
+        shown = {words[0] for words in map(str.split, lines) if words}
+        assert shown >= set(catalogue.list_entries(noun))  # whole ids, in one piece
+
+
+@pytest.mark.parametrize("command", ["list", "import-model", "validate", "calibrate"])
+def test_usage_texts_are_plain(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main([command, "--help"])
+    out = capsys.readouterr().out
+    assert f"hybridfleet {command}" in out
+    assert "``" not in out
 
 
 def test_listing_refuses_unknown_nouns_and_names() -> None:

@@ -106,8 +106,15 @@ def test_what_exists_is_never_touched(result: Result, tmp_path: Path, kind: str)
 
 def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="file is not a folder"):
+    with pytest.raises(InputError, match=r"nothing can be made in .*file"):
         check_out(tmp_path / "file" / "run")
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="no file system here that takes no files")
+def test_a_folder_that_nobody_may_fill_is_refused() -> None:
+    """Permissions alone do not tell: they let root write there."""
+    with pytest.raises(InputError, match="nothing can be made in /proc"):
+        check_out(Path("/proc/x"))
 
 
 def test_a_relative_name_is_fine(monkeypatch: pytest.MonkeyPatch, result: Result, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from simpy import Environment
 
@@ -109,6 +109,14 @@ def scenarios(draw: st.DrawFn) -> dict:
     }  # fmt: skip
 
 
+#: The power limit begins to bind in a step that needs exactly its limit.
+AT_THE_LIMIT = {
+    "jobs": [(0.0, 66, 1, 33, ())], "block": 1, "budget": 5, "max_seqs": 1, "blocks": 67, "alpha": 0.0, "window": 0,
+    "headroom_w": 60.0, "spread": 0.0, "period": math.inf, "async": False, "unit": 0,
+}  # fmt: skip
+
+
+@example(AT_THE_LIMIT)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenarios())
 def test_fast_forward_equals_reference(case: dict) -> None:
