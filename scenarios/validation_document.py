@@ -55,8 +55,8 @@ No measurement on this page stands behind any of these:
   `hybridfleet list xpus` shows the ground of each.
 - **Engines** besides vLLM V1 (0.15 and 0.19): SGLang, TensorRT-LLM, llama.cpp, older vLLM. Both energy files were
   measured on slower engines; the column *at measured pace* tells power apart from speed.
-- **Front end and network.** Replays compare engine times. Means of the H100 runs are the client's, and the simulated
-  times lack the front end, which weighs most on TTFT.
+- **Front end and network.** Replays compare engine times. Means of the H100 runs are the client's; for the front end
+  the simulated times carry a constant 6.5 ms that was read off these very runs.
 - **Overload and memory pressure** beyond the two replays, many replicas behind a balancer, spilling between sites,
   pipeline and expert parallelism, prompts above a few thousand tokens.
 - **Prefix caching** as a mechanism: repeated prompts are given their hits.
@@ -76,7 +76,9 @@ _METHOD = """\
   lengths is taken to have {prompt} prompt tokens [assumed]. *At measured pace*: the simulated dynamic energy of a step,
   and the simulated static power over the measured time of a step.
 - **Coefficients** belong to the xPU; there is none for a run, a workload or a model. Where one was fitted to figures of
-  this page, agreement with those is no test of it: the last section gives every source."""
+  this page, agreement with those is no test of it: the last section gives every source. Chosen after seeing these runs:
+  the time a layer on the RTX 4090, the time a step on the RTX PRO 6000, which rows of the skew tables count, on H100 the
+  time of a MoE layer and of sorting for top-p sampling, and the front end. All else comes from kernel times."""
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ def whole_runs(rows: Sequence[aggregates.Compared]) -> list[aggregates.Compared]
 def aggregates_notes() -> list[str]:
     """What a reader of the numbers must know."""
     return [
-        "Measured at the client: times contain its network and the server's front end, the simulated ones do not.",
+        "Measured at the client: times contain its network and the server's front end, the simulated ones a constant.",
         "Prompts repeat: prefix hits but for the first use of each and the last 16 + prompt mod 16 tokens of any.",
     ]
 

@@ -1,4 +1,4 @@
-"""One benchmark case in a process of its own, so that its peak memory is its own: `python -m tests.benchmarks.cases NAME`.
+"""One benchmark case in a process of its own, for its own peak memory: `python -m tests.benchmarks.cases NAME`.
 
 Prints one JSON record. Every case accounts in full: energy, carbon (ACT), cost, timeline.
 """
@@ -102,7 +102,7 @@ def simulate(replicas: int, workload: Any) -> dict[str, float]:
 
 
 def whole_command() -> dict[str, float]:
-    """`hybridfleet run` from the shell on the common trace: imports, configuration, run, tables, summary; no figures."""
+    """`hybridfleet run` from the shell on the common trace: imports, configuration, run, tables, summary."""
     with tempfile.TemporaryDirectory() as folder:
         trace = TRACE
         if not trace.exists():
