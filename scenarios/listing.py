@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from sim.errors import InputError
 from sim.hardware import catalogue
@@ -106,8 +106,8 @@ def _xpu_table(folders: Sequence[Path]) -> Table:
 
 
 def _model_table(folders: Sequence[Path]) -> Table:
-    more = ("Hugging Face name",) if _width() >= _WIDE else ()
-    table = _table("id", "params 1e9", "active 1e9", "layers", "attention", "KV kB /token", "context", *more)
+    more = ("layers", "Hugging Face name") if _width() >= _WIDE else ()
+    table = _table("id", "params 1e9", "active 1e9", "attention", "KV kB /token", "context", *more)
     table.caption = "`hybridfleet list models ID` shows all of one, with sources"
     for name in catalogue.list_entries("model", folders):
         model = catalogue.model(name, folders)
@@ -117,11 +117,10 @@ def _model_table(folders: Sequence[Path]) -> Table:
             name,
             f"{model.params / 1e9:.4g}",
             f"{model.params_active / 1e9:.4g}",
-            str(model.layers),
             f"{model.attention}{window}{linear}",
             f"{model.kv_bytes_per_token() / 1e3:.1f}",
             str(model.max_context),
-            *((model.hf_id,) if more else ()),
+            *((str(model.layers), model.hf_id) if more else ()),
         )
     return table
 
@@ -194,8 +193,10 @@ def _table(*columns: str) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         numeric = any(char in column for char in "/1") or column in ("memory GB", "TDP W", "layers", "context")
-        # An id is there to be copied: never broken.
-        table.add_column(column, justify="right" if numeric else "left", overflow="fold", no_wrap=column == "id")
+        justify: Literal["left", "right"] = "right" if numeric else "left"
+        word = max(map(len, column.split()))
+        # An id is there to be copied: never broken. Nor is a word of a heading.
+        table.add_column(column, justify=justify, overflow="fold", no_wrap=column == "id", min_width=word)
     return table
 
 

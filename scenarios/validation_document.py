@@ -77,8 +77,8 @@ _METHOD = """\
   and the simulated static power over the measured time of a step.
 - **Coefficients** belong to the xPU; there is none for a run, a workload or a model. Where one was fitted to figures of
   this page, agreement with those is no test of it: the last section gives every source. Chosen after seeing these runs:
-  the time a layer on the RTX 4090, the time a step on the RTX PRO 6000, which rows of the skew tables count, on H100 the
-  time of a MoE layer and of sorting for top-p sampling, and the front end. All else comes from kernel times."""
+  the time a layer on the RTX 4090, the time a step on the RTX PRO 6000, which rows of the skew tables count, on H100
+  the time of a MoE layer and of sorting for top-p sampling, and the front end. All else comes from kernel times."""
 
 
 @dataclass(slots=True)

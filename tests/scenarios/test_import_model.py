@@ -228,8 +228,10 @@ def test_listing_fits_a_terminal_of_80_columns(
     monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
     for noun in ("xpu", "model", "workload"):
         assert listing.main([f"{noun}s"]) == 0
-        lines = re.sub(r"\x1b\[\d*m", "", capsys.readouterr().out).splitlines()  # without bold
+        out = capsys.readouterr().out
+        lines = re.sub(r"\x1b\[[\d;]*m", "", out).splitlines()  # plain
         assert max(map(len, lines)) <= 80
+        assert noun != "model" or "context" in lines[2].split()
         shown = {words[0] for words in map(str.split, lines) if words}
         assert shown >= set(catalogue.list_entries(noun))  # whole ids, in one piece
 
