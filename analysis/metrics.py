@@ -113,6 +113,7 @@ def _experience(result: Result, mask: Mask, samples: Iterable[GapSample]) -> Sec
         "goodput_rps": goodput(met, result.observed_s),
         "slo_attainment": _ratio(int(met.sum()), len(met)),
         "token_qoe": _ratio(float(qoe.sum()), len(qoe)),
+        "token_qoe_v2": _ratio(float(column["token_qoe_v2"][counted].sum()), len(met)),
         "token_qoe_share_095": _ratio(int((qoe >= GOOD_TOKEN_QOE).sum()), len(qoe)),
     }
 

@@ -30,7 +30,7 @@ FIELDS = (
     "prefill_s", "prefill_j", "prefill_g", "decode_s", "decode_j", "decode_g", "waste_s", "waste_j", "waste_g",
 )  # fmt: skip
 COLUMN = {name: index for index, name in enumerate(FIELDS)}
-DERIVED = ("itl_max_s", "token_qoe")  #: two more, found when the clocks are folded
+DERIVED = ("itl_max_s", "token_qoe", "token_qoe_v2")  #: three more, found when the clocks are folded
 
 COMPLETED, REJECTED, IN_FLIGHT = (STATUSES.index(name) for name in ("completed", "rejected", "in_flight"))
 FOLD_ROWS = 1 << 18  #: clock rows in memory at which they are folded
@@ -216,16 +216,19 @@ class Observer:
         slo = table[:, COLUMN["slo_class"]].astype(np.int64)
         expected = np.array([each.expected_ttft_s for each in self.slo_classes])[slo]
         speed = np.array([each.digest_tokens_per_s for each in self.slo_classes])[slo]
-        score = qoe.token_qoe_v1(ttft, e2e, table[:, COLUMN["output_tokens"]], expected, speed)
+        tokens = table[:, COLUMN["output_tokens"]]
+        score = qoe.token_qoe_v1(ttft, e2e, tokens, expected, speed)
+        score_v2 = qoe.token_qoe_v2(ttft, tokens, expected, speed)
         done = table[:, COLUMN["status"]] == COMPLETED
         preempted = table[:, COLUMN["preemptions"]] > 0
         for i in np.flatnonzero(done & (preempted | (longest > 1.0 / speed))):
             times, longest[i] = self._timeline(rows, table[i], int(first[i]), int(last[i]), int(base[i]), longest[i])
             if longest[i] > 1.0 / speed[i]:
                 score[i] = qoe.token_qoe_v1_walk(times - sent[i], expected[i], speed[i])
-        score[~done] = 0.0
+                score_v2[i] = qoe.token_qoe_v2_walk(times - sent[i], expected[i], speed[i])
+        score[~done] = score_v2[~done] = 0.0
         self._take_occupancy(table, pool)
-        self._folded.append(np.column_stack((table, longest, score)))
+        self._folded.append(np.column_stack((table, longest, score, score_v2)))
 
     def _timeline(
         self, rows: FloatArray, record: FloatArray, first: int, last: int, base: int, longest: float

@@ -41,6 +41,7 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "itl_max_s": ("float64", "s", "longest gap between two tokens; NaN with one output token"),
     "preemptions": ("int32", "", "times it lost its KV cache and was recomputed"),
     "token_qoe": ("float64", "", "token-timeline QoE in [0, 1] (Andes v1); 0 if not completed"),
+    "token_qoe_v2": ("float64", "", "token-timeline QoE in [0, 1] (Andes v2); 0 if not completed"),
     "slo_met": ("bool", "", "completed within every bound of its class"),
     "xpu_s": ("float64", "xPU s", "its share of active xPU time"),
     "energy_j": ("float64", "J", "its share of active energy at the facility: xPU + host, after PUE, without waste"),

@@ -53,6 +53,7 @@ def request_table(
         "itl_max_s": records["itl_max_s"] + nan,
         "preemptions": records["preemptions"],
         "token_qoe": records["token_qoe"],
+        "token_qoe_v2": records["token_qoe_v2"],
         "slo_met": done & qoe.slo_met(ttft, tpot, e2e, *bounds),
     }
     return typed(columns, REQUEST_COLUMNS)

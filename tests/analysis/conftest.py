@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from sim.qoe import SLOClass, slo_met, token_qoe_v1
+from sim.qoe import SLOClass, slo_met, token_qoe_v1, token_qoe_v2
 from sim.results import REQUEST_COLUMNS, STATUSES, Columns, GapSample, PoolTotals, Result
 from sim.units import JOULES_PER_KWH
 
@@ -81,6 +81,7 @@ def _requests(rng: np.random.Generator, n: int, end: float) -> Columns:
     lost = table["status"] != 0
     for name in ("ttft_s", "tpot_s", "e2e_s", "queue_s", "itl_max_s"):
         table[name][lost] = np.nan
+    table["token_qoe_v2"][lost] = 0.0
     table["token_qoe"][lost], table["slo_met"][lost], table["output_tokens"][lost] = 0.0, False, 0
     return _energy(table, output * tpot / 24.0)
 
@@ -90,6 +91,7 @@ def _judge(table: Columns) -> None:
     times = [table[name] for name in ("ttft_s", "tpot_s", "e2e_s")]
     table["slo_met"] = slo_met(*times, *(bound[table["slo_class"]] for bound in bounds))
     table["token_qoe"] = token_qoe_v1(table["ttft_s"], table["e2e_s"], table["output_tokens"], 1.0, 4.8)
+    table["token_qoe_v2"] = token_qoe_v2(table["ttft_s"], table["output_tokens"], 1.0, 4.8)
 
 
 def _energy(table: Columns, xpu_s: np.ndarray) -> Columns:
