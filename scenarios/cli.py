@@ -17,6 +17,7 @@ COMMANDS = {
     "validate": ("scenarios.validate", "compare with measurements of real engines"),
     "calibrate": ("scenarios.calibrate", "fit an xPU's timing coefficients to measurements"),
     "list": ("scenarios.listing", "what can be chosen, with sources: xpus, models, routers, workloads, fleets, ..."),
+    "describe": ("scenarios.describe", "what a trace holds: rate, burstiness, lengths, prefixes"),
     "import-model": ("scenarios.import_model", "turn a Hugging Face config.json into a model entry"),
 }
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130
