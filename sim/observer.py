@@ -34,6 +34,7 @@ DERIVED = ("itl_max_s", "token_qoe", "token_qoe_v2")  #: three more, found when 
 
 COMPLETED, REJECTED, IN_FLIGHT = (STATUSES.index(name) for name in ("completed", "rejected", "in_flight"))
 FOLD_ROWS = 1 << 18  #: clock rows in memory at which they are folded
+WALK_TOGETHER = 256  #: stalled requests whose tokens are walked at once
 FOLD_CHECK = 1 << 13  #: records between two looks at how many rows there are
 NOWHERE = (0.0, 0.0, 0.0)
 
@@ -221,7 +222,13 @@ class Observer:
         score_v2 = qoe.token_qoe_v2(ttft, tokens, expected, speed)
         done = table[:, COLUMN["status"]] == COMPLETED
         preempted = table[:, COLUMN["preemptions"]] > 0
-        for i in np.flatnonzero(done & (preempted | (longest > 1.0 / speed))):
+        stalled = np.flatnonzero(done & ~preempted & (longest > 1.0 / speed))
+        for start in range(0, len(stalled), WALK_TOGETHER):
+            part = stalled[start : start + WALK_TOGETHER]
+            times, bounds = step_clock.timelines(rows, first[part], last[part], table[part, COLUMN["first_s"]])
+            times -= np.repeat(sent[part], np.diff(bounds))
+            score[part], score_v2[part] = qoe.token_qoe_walks(times, bounds, expected[part], speed[part])
+        for i in np.flatnonzero(done & preempted):
             times, longest[i] = self._timeline(rows, table[i], int(first[i]), int(last[i]), int(base[i]), longest[i])
             if longest[i] > 1.0 / speed[i]:
                 score[i] = qoe.token_qoe_v1_walk(times - sent[i], expected[i], speed[i])

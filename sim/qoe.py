@@ -147,6 +147,37 @@ def token_qoe_v2_walk(token_s: FloatArray, expected_ttft_s: float, digest_tokens
     return 1.0 - float(_share((digested - ideal).sum(), digested.sum(), where_zero=0.0))
 
 
+def token_qoe_walks(
+    token_s: FloatArray,
+    bounds: npt.NDArray[np.int64],
+    expected_ttft_s: FloatArray,
+    digest_tokens_per_s: FloatArray,
+) -> tuple[FloatArray, FloatArray]:
+    """`token_qoe_v1_walk` and `token_qoe_v2_walk` of many requests at once.
+
+    Args:
+        token_s: times of all tokens since their request was sent, request after request [s].
+        bounds: where each request's tokens begin, and behind the last one their end; every request has at least one.
+        expected_ttft_s, digest_tokens_per_s: one a request.
+
+    Returns:
+        QoE by the first and by the second definition, one a request.
+    """
+    begin, end, sizes = bounds[:-1], token_s[bounds[1:] - 1], np.diff(bounds)
+    request = np.repeat(np.arange(len(sizes)), sizes)
+    speed = digest_tokens_per_s[request]
+    pace = (np.arange(len(token_s)) - begin[request]) / speed
+    late = token_s - pace
+    # each request is lifted above all before it, so that one running maximum serves them all
+    lift = request * (late.max() - late.min() + 1.0)
+    digested = pace + (np.maximum.accumulate(late + lift) - lift)
+    actual = np.add.reduceat(_ramp_area(end[request] - digested, _floats(1.0), speed), begin)
+    expected = _ramp_area(end - expected_ttft_s, _floats(sizes), digest_tokens_per_s)
+    delay = np.add.reduceat(digested - expected_ttft_s[request] - pace, begin)
+    second = 1.0 - _share(delay, np.add.reduceat(digested, begin), where_zero=0.0)
+    return _share(actual, expected, where_zero=1.0), second
+
+
 def digest_times(token_s: FloatArray, digest_tokens_per_s: float) -> FloatArray:
     """When the user begins to take in each token: c_i = max(t_i, c_{i-1} + 1/TDS) [s]."""
     pace = np.arange(len(token_s)) / digest_tokens_per_s

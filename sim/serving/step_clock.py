@@ -50,6 +50,27 @@ def token_times(rows: FloatArray, first: int, last: int) -> FloatArray:
     return times
 
 
+def timelines(rows: FloatArray, first: IntArray, last: IntArray, start_s: FloatArray) -> tuple[FloatArray, IntArray]:
+    """Token times of many requests at once: a first token at `start_s`, then one for each step of its rows.
+
+    Returns:
+        All times, request after request [s], and where each request's begin, with their end behind the last.
+    """
+    counts = last - first + 1
+    row = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts - first, counts)
+    steps = rows[row, STEPS].astype(np.int64)
+    sizes = 1 + np.add.reduceat(steps, np.cumsum(counts) - counts)
+    bounds = np.concatenate(([0], np.cumsum(sizes)))
+    i = np.arange(1, steps.sum() + 1) - np.repeat(np.cumsum(steps) - steps, steps)
+    t, a, b = (np.repeat(rows[row, column], steps) for column in (START, A, B))
+    times = np.empty(bounds[-1])
+    times[bounds[:-1]] = start_s
+    later = np.ones(len(times), dtype=bool)
+    later[bounds[:-1]] = False
+    times[later] = t + i * a + b * (i * (i - 1) * 0.5)
+    return times, bounds
+
+
 class Gaps:
     """Inter-token gaps of one (pool, SLO class): every gap as it is, or binned by 0.05 % once there are too many."""
 

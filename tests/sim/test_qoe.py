@@ -19,6 +19,7 @@ from sim.qoe import (
     token_qoe_v1_walk,
     token_qoe_v2,
     token_qoe_v2_walk,
+    token_qoe_walks,
 )
 
 INF = math.inf
@@ -152,3 +153,20 @@ def test_goodput_counts_per_second_and_needs_a_window() -> None:
 def test_bounds_must_be_positive(key: str, value: float) -> None:
     with pytest.raises(InputError, match=rf"slo\.chat\.{key}="):
         SLOClass(**{key: value})
+
+
+@given(
+    st.lists(
+        st.tuples(st.lists(st.floats(0.0, 3.0), min_size=1, max_size=12), st.floats(0.0, 2.0), st.floats(0.5, 20.0)),
+        min_size=1,
+        max_size=6,
+    )
+)
+def test_many_walks_at_once_equal_single_ones(requests: list[tuple[list[float], float, float]]) -> None:
+    timelines = [np.cumsum(gaps) for gaps, _, _ in requests]
+    bounds = np.concatenate(([0], np.cumsum([len(times) for times in timelines])))
+    expected, speed = (np.array([request[i] for request in requests]) for i in (1, 2))
+    first, second = token_qoe_walks(np.concatenate(timelines), bounds, expected, speed)
+    for i, times in enumerate(timelines):
+        assert first[i] == pytest.approx(token_qoe_v1_walk(times, expected[i], speed[i]), rel=1e-9, abs=1e-9)
+        assert second[i] == pytest.approx(token_qoe_v2_walk(times, expected[i], speed[i]), rel=1e-9, abs=1e-9)
