@@ -13,7 +13,6 @@ of your own: `hybridfleet run --config-dir DIR ... xpu=ID_calibrated`.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -25,8 +24,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scenarios.deployment import POOL_KEYS, pool_of
-from scenarios.listing import Parser
 from scenarios.schema import integer, nearest, number
+from scenarios.settings import arguments_of, is_known, pairs, plain_value
 from sim.errors import InputError
 from sim.hardware import catalogue
 from sim.hardware.xpu import XPU
@@ -95,23 +94,14 @@ def main(argv: Sequence[str]) -> int:
 
 def _read(argv: Sequence[str]) -> Asked:
     """The command line, checked as far as that goes without opening a file."""
-    parser = Parser("hybridfleet calibrate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="see above")
-    parser.add_argument("--json", action="store_true", help="print nothing but JSON")
-    parser.add_argument("--config-dir", type=Path, action="append", default=[], help="further entries of your own")
-    arguments = parser.parse_intermixed_args(list(argv))
+    arguments = arguments_of("calibrate", __doc__, "see above", argv)
     folders: dict[str, list[Path]] = {key: [] for key in _REPEATED}
     values: dict[str, Any] = {}
-    for setting in arguments.settings:
-        key, equals, text = setting.partition("=")
-        if not equals or not text:
-            raise InputError("arguments", setting, "KEY=VALUE")
+    for key, text in pairs(arguments.settings, _REPEATED):
         if key in folders:
             folders[key].append(Path(text).expanduser())
-        elif key in values:
-            raise InputError(key, text, "one value")
-        elif any(key == known or (known[-1] == "." and key.startswith(known)) for known in _OTHERS):
-            values[key] = _value(text)
+        elif is_known(key, _OTHERS):
+            values[key] = plain_value(text)
         else:
             known = (*_REPEATED, *_OTHERS)
             raise InputError(key, text, f"{nearest(key, known)}{', '.join(known)}")
@@ -119,14 +109,6 @@ def _read(argv: Sequence[str]) -> Asked:
         raise InputError("arguments", " ".join(argv), "measured=DIR or kernels=DIR, or several of them")
     measured, kernels = (tuple(folders[key]) for key in _REPEATED)
     return Asked(measured, kernels, values, tuple(arguments.config_dir), arguments.json)
-
-
-def _value(text: str) -> Any:
-    """A number, a boolean, null or a list as such; anything else is a text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 def _sources(asked: Asked, share: float, seed: int) -> tuple[str, list[Source]]:

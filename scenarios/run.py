@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from scenarios import cli
 from scenarios.compose import Job, check_config_dir, check_overrides, compose
 from scenarios.progress import reporter
+from scenarios.settings import unused_folder
 from sim.errors import InputError
 
 if TYPE_CHECKING:
     from scenarios.build import Scenario
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
-RUNS = Path("runs")  #: where runs without `out` go
 _EPILOG = """\
 Overrides are Hydra's: seed=3, router=cloud_only, fleet.sites.cloud.pools.cloud.replicas=4.
 `hybridfleet list routers` (workloads, fleets, slos, xpus, models, grids, links, hosts) lists what a group can be.
@@ -76,24 +76,15 @@ class Program:
         settings = scenario.settings
         if job.number is None:
             name = settings.name or "-".join(job.choices.get(group, "own") for group in ("workload", "fleet", "router"))
-            out = settings.out or self._unused(name)
+            out = settings.out or unused_folder(name, self.started)
             check_out(out)
             return out
         if self._sweep_folder is None:
-            self._sweep_folder = settings.out or self._unused(settings.name or "sweep")
+            self._sweep_folder = settings.out or unused_folder(settings.name or "sweep", self.started)
             check_out(self._sweep_folder)
         out = self._sweep_folder / str(job.number)
         check_out(out)
         return out
-
-    def _unused(self, name: str) -> Path:
-        """Folder by name and time; a second one of the same second gets a number."""
-        folder = RUNS / f"{name}-{self.started:%Y%m%dT%H%M%SZ}"
-        number, free = 1, folder
-        while free.exists():
-            number += 1
-            free = folder.with_name(f"{folder.name}-{number}")
-        return free
 
 
 def simulate(

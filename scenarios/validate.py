@@ -9,7 +9,6 @@ document=FILE   all of them, of a data folder (data=DIR), as one Markdown docume
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -19,14 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scenarios import cli
-from scenarios.listing import Parser
 from scenarios.schema import integer, nearest
+from scenarios.settings import arguments_of, is_known, pairs, plain_value, unused_folder
 from sim.errors import InputError
 
 if TYPE_CHECKING:
     from scenarios.replay import Replay
 
-RUNS = Path("runs")  #: where comparisons without `out` go
 _POOL = ("xpu", "model", "tp", "precision", "kv_precision")
 #: mode -> the keys that go with it; those that end in a dot have names below them
 _KEYS = {
@@ -86,38 +84,19 @@ def main(argv: Sequence[str]) -> int:
 
 def _read(argv: Sequence[str]) -> Asked:
     """The command line, checked as far as that goes without opening a file."""
-    parser = Parser("hybridfleet validate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="one of the four above, and its settings")
-    parser.add_argument("--json", action="store_true", help="print nothing but JSON")
-    parser.add_argument("--config-dir", type=Path, action="append", default=[], help="further entries of your own")
-    arguments = parser.parse_intermixed_args(list(argv))
-    texts: dict[str, str] = {}
-    for setting in arguments.settings:
-        key, equals, value = setting.partition("=")
-        if not equals or not value:
-            raise InputError("arguments", setting, "KEY=VALUE")
-        if key in texts:
-            raise InputError(key, value, "one value")
-        texts[key] = value
+    arguments = arguments_of("validate", __doc__, "one of the four above, and its settings", argv)
+    texts = dict(pairs(arguments.settings))
     modes = [key for key in texts if key in _KEYS]
     if len(modes) != 1:
         raise InputError("arguments", " ".join(argv), "one of " + ", ".join(f"{mode}=..." for mode in _KEYS))
     mode = modes[0]
     path = Path(texts.pop(mode)).expanduser()
     for key in texts:
-        if not any(key == known or (known[-1] == "." and key.startswith(known)) for known in _KEYS[mode]):
+        if not is_known(key, _KEYS[mode]):
             accepted = ", ".join(known + "*" * known.endswith(".") for known in _KEYS[mode])
             raise InputError(key, texts[key], f"{nearest(key, _KEYS[mode])}keys that go with {mode}: {accepted}")
-    values = {key: _value(text) for key, text in texts.items()}
+    values = {key: plain_value(text) for key, text in texts.items()}
     return Asked(mode, path, values, texts, tuple(arguments.config_dir), arguments.json)
-
-
-def _value(text: str) -> Any:
-    """A number, a boolean, null or a list as such; anything else is a text."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
 
 
 # -- one run, request by request --------------------------------------------------------------------------------------
@@ -150,12 +129,7 @@ def _out(asked: Asked) -> Path | None:
     if asked.as_json:
         return None
     stem = asked.path.resolve().name if asked.path.is_dir() else asked.path.stem
-    folder = RUNS / f"validate-{stem}-{datetime.now(UTC):%Y%m%dT%H%M%SZ}"
-    number, free = 1, folder
-    while free.exists():
-        number += 1
-        free = folder.with_name(f"{folder.name}-{number}")
-    return free
+    return unused_folder(f"validate-{stem}", datetime.now(UTC))
 
 
 def _print_run(done: Replay) -> None:

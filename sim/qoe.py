@@ -170,7 +170,8 @@ def token_qoe_walks(
     late = token_s - pace
     # each request is lifted above all before it, so that one running maximum serves them all
     lift = request * (late.max() - late.min() + 1.0)
-    digested = pace + (np.maximum.accumulate(late + lift) - lift)
+    # lifting rounds, but no token is digested before it is there
+    digested = np.maximum(pace + (np.maximum.accumulate(late + lift) - lift), token_s)
     actual = np.add.reduceat(_ramp_area(end[request] - digested, _floats(1.0), speed), begin)
     expected = _ramp_area(end - expected_ttft_s, _floats(sizes), digest_tokens_per_s)
     delay = np.add.reduceat(digested - expected_ttft_s[request] - pace, begin)

@@ -229,9 +229,7 @@ class Engine(Scheduler):
             end = t + k * a + b * (k * (k - 1) * 0.5)
         self._span = (t, a, b, first, more, equal, growth, kappa, rho, rho_w, tokens)
         self._k = k
-        self._wake_at = end
-        delay = end - self.env.now
-        self._schedule(self._timer, NORMAL, delay if delay > 0.0 else 0.0)
+        self._arm(end)
 
     def _meet_signal(self, t: float, a: float, b: float, k: int) -> int:
         """Cut a span that would cross a change of intensity: whole steps before it, or the one step that straddles it,

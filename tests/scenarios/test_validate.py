@@ -23,16 +23,9 @@ from tests.scenarios.records import (
     agreement,
     needs_data,
     one_line,
-    simulated_rows,
     write_folder,
     write_rows,
 )
-
-
-@pytest.fixture
-def simulated() -> list[Row]:
-    """A record that the simulator itself made; every test may change its own."""
-    return [dict(row) for row in simulated_rows()]
 
 
 def test_a_run_of_its_own_is_met_exactly(

@@ -15,17 +15,9 @@ from tests.scenarios.records import (
     META,
     Row,
     one_line,
-    simulated_rows,
     write_folder,
     write_rows,
 )
-
-
-@pytest.fixture
-def simulated() -> list[Row]:
-    """A record that the simulator itself made; every test may change its own."""
-    return [dict(row) for row in simulated_rows()]
-
 
 Change = Callable[[list[Row]], object]
 
