@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from typing import NamedTuple
+
+
+class Traits(NamedTuple):
+    """What sets a request apart from the next: read by schedulers, adapters and encoders, and by nobody else.
+
+    Attributes:
+        tenant: who sent it, from 0; priority: smaller is served first (where a scheduler looks at it).
+        deadline_s: when its last token is due, after its arrival [s].
+        adapter: fine-tuned adapter that it needs, from 1; 0 is the base model.
+        images: images in its prompt; image_tokens: prompt tokens that an encoder makes of them, part of `prompt`.
+    """
+
+    tenant: int = 0
+    priority: int = 0
+    deadline_s: float = math.inf
+    adapter: int = 0
+    images: int = 0
+    image_tokens: int = 0
+
+
+NO_TRAITS = Traits()
 
 
 class Request:
@@ -14,13 +37,19 @@ class Request:
         prompt: prompt tokens, at least 1.
         output: output tokens, at least 1.
         cached: prompt tokens whose KV is found in a prefix cache, fewer than `prompt`: not computed, but held and read.
-        hashes: names of its prompt's prefix units for a prefix cache, or None; see `sim.serving.prefix_cache`.
+        hashes: names of its prompt's prefix units for a prefix cache, or None; names beyond the prompt's stand for units
+            that its answer fills; see `sim.serving.prefix_cache`.
         slo_class: index into the workload's `slo_classes`.
         net_s: one-way client latency drawn for it [s]; 0 until it uses a link.
+        traits: tenant, priority and the like.
         queued_s: time at which it reached its pool [s]; equals `arrival_s` where there is no network.
     """
 
-    __slots__ = ("arrival_s", "cached", "hashes", "id", "net_s", "output", "prompt", "queued_s", "slo_class")
+    # fmt: off
+    __slots__ = (
+        "arrival_s", "cached", "hashes", "id", "net_s", "output", "prompt", "queued_s", "slo_class", "traits",
+    )
+    # fmt: on
 
     def __init__(
         self,
@@ -31,6 +60,7 @@ class Request:
         slo_class: int = 0,
         cached: int = 0,
         hashes: Sequence[int] | None = None,
+        traits: Traits = NO_TRAITS,
     ) -> None:
         self.id = id
         self.arrival_s = arrival_s
@@ -39,6 +69,7 @@ class Request:
         self.slo_class = slo_class
         self.cached = cached
         self.hashes = hashes
+        self.traits = traits
         self.net_s = 0.0
         self.queued_s = arrival_s
 

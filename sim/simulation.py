@@ -24,7 +24,7 @@ from sim.fleet.network import LiveLink
 from sim.fleet.pool import LivePool, balancer_of
 from sim.fleet.spec import CLIENT, Fleet
 from sim.observer import Observer
-from sim.request import Request
+from sim.request import NO_TRAITS, Request
 from sim.results import Result
 from sim.rng import Streams
 from sim.routing.base import Router
@@ -279,15 +279,16 @@ def _requests(workload: Workload, streams: Streams, horizon_s: float) -> Iterato
     number = 0
     for batch in workload.batches(streams):
         cached = batch.cached_tokens
-        for arrival, prompt, output, slo_class, hit, hashes in zip(
+        for arrival, prompt, output, slo_class, hit, hashes, traits in zip(
             batch.arrival_s.tolist(),
             batch.prompt_tokens.tolist(),
             batch.output_tokens.tolist(),
             batch.slo_class.tolist(),
             repeat(0) if cached is None else cached.tolist(),
             repeat(None) if batch.hashes is None else batch.hashes,
+            repeat(NO_TRAITS) if batch.traits is None else batch.traits,
         ):
             if arrival >= horizon_s:
                 return
-            yield Request(number, arrival, prompt, output, slo_class, hit, hashes)
+            yield Request(number, arrival, prompt, output, slo_class, hit, hashes, traits)
             number += 1

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.qoe import SLOClass
+from sim.request import Traits
 from sim.rng import Streams
 
 
@@ -25,6 +26,7 @@ class RequestBatch:
         hashes: for each request the names of its prompt's prefix units, of the workload's `prefix_unit` tokens each,
             for engines that cache prefixes; equal names stand for equal tokens up to there. None for none.
         cached_tokens: int64 [n], prompt tokens found in a prefix cache, fewer than the prompt's; None for none.
+        traits: tenant, priority, deadline, adapter and images of each request; None where none has any.
     """
 
     arrival_s: npt.NDArray[np.float64]
@@ -33,6 +35,7 @@ class RequestBatch:
     slo_class: npt.NDArray[np.int64]
     cached_tokens: npt.NDArray[np.int64] | None = None
     hashes: list[tuple[int, ...]] | None = None
+    traits: list[Traits] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
