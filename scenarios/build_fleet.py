@@ -77,6 +77,7 @@ def _site(
 def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
     pool.get("about", anything, None)
     xpu, xpu_entry = catalogue.xpu(pool.need("xpu", text), pool.path("xpu"))
+    xpu = catalogue.on_stack(xpu, pool.get("stack", text, None), pool.path("stack"))
     with within(pool.key):
         host = host_of(pool, catalogue)
         engine = _engine(pool.child("engine"))
@@ -101,7 +102,7 @@ def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
 
 
 def _engine(engine: Section) -> EngineSettings:
-    whole = integer(1)
+    whole, seconds = integer(1), number("a time >= 0 s", low=0.0)
     default = EngineSettings()
     made = EngineSettings(
         max_num_seqs=engine.get("max_num_seqs", whole, default.max_num_seqs),
@@ -114,8 +115,20 @@ def _engine(engine: Section) -> EngineSettings:
         max_model_len=engine.get("max_model_len", whole, None),
         async_scheduling=engine.get("async_scheduling", boolean, default.async_scheduling),
         sorted_sampling=engine.get("sorted_sampling", boolean, default.sorted_sampling),
-        front_end_s=engine.get("front_end_s", number("a time >= 0 s", low=0.0), default.front_end_s),
+        front_end_s=engine.get("front_end_s", seconds, default.front_end_s),
+        tokenize_s=engine.get("tokenize_s", seconds, default.tokenize_s),
+        tokenize_s_per_token=engine.get("tokenize_s_per_token", seconds, default.tokenize_s_per_token),
+        front_end_workers=engine.get("front_end_workers", whole, default.front_end_workers),
+        detokenize_s=engine.get("detokenize_s", seconds, default.detokenize_s),
         prefix_caching=engine.get("prefix_caching", boolean, default.prefix_caching),
+        scheduler=engine.get("scheduler", text, default.scheduler),
+        batching=engine.get("batching", text, default.batching),
+        swap_bytes=engine.get("swap_bytes", number("a size >= 0 bytes", low=0.0), default.swap_bytes),
+        swap_bytes_per_s=engine.get(
+            "swap_bytes_per_s", number("a speed > 0 bytes/s", above=0.0), default.swap_bytes_per_s
+        ),
+        adapter_slots=engine.get("adapter_slots", integer(0), default.adapter_slots),
+        adapter_load_s=engine.get("adapter_load_s", number("a time >= 0 s", low=0.0), default.adapter_load_s),
         padding=tuple(engine.get("padding", list_of(whole), [])),
     )
     engine.finish()

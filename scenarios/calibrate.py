@@ -1,14 +1,19 @@
-"""``hybridfleet calibrate``: fit the timing coefficients of an xPU to measurements of a real engine.
+"""``hybridfleet calibrate``: fit the coefficients of an xPU to measurements of a real engine.
 
 measured=DIR    a measured run, as `hybridfleet validate` takes it; may be given several times
 kernels=DIR     kernel times: dense.csv, per_sequence.csv, attention.csv and meta.yaml
 xpu=ID          the entry to start from; default: the one that the runs were measured on
 out=DIR         where the fitted entry goes, as DIR/xpu/ID_calibrated.yaml; default: calibrated
 held_out=0.25   share of the requests and of the kernel steps that is not fitted, but compared; seed=0 draws it
+energy=CSV      joules of full batches, as `hybridfleet validate` takes them; may be given several times, each xPU in
+                them gets an entry with power coefficients of its own. columns.FIELD=NAME and prompt as there
+power=DIR       watts of GPUs over time, as `hybridfleet validate` takes them, alone or beside energy=
+loo=model       what is left out in turn to see how a fit carries over: model, or xpu
+fit=power       what is fitted to energy: power, or stack for the overheads of their serving stack, from their pace
 engine.NAME=..  settings of the runs that their records do not tell, or tell wrong; also model, tp, precision
 
-Fits levels: efficiencies, overheads and links. Curves, tiles and skew stay those of the entry. The result is an entry
-of your own: `hybridfleet run --config-dir DIR ... xpu=ID_calibrated`.
+Fits levels: of times efficiencies, overheads and links, of power the four terms of its law. Curves, tiles and skew stay
+those of the entry. The result is an entry of your own: `hybridfleet run --config-dir DIR ... xpu=ID_calibrated`.
 """
 
 from __future__ import annotations
@@ -24,7 +29,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from scenarios.deployment import POOL_KEYS, pool_of
-from scenarios.schema import integer, nearest, number
+from scenarios.entry_file import unit_of, write_entry
+from scenarios.schema import integer, nearest, number, one_of
 from scenarios.settings import arguments_of, is_known, pairs, plain_value
 from sim.errors import InputError
 from sim.hardware import catalogue
@@ -33,10 +39,10 @@ from sim.hardware.xpu import XPU
 if TYPE_CHECKING:
     from scenarios.fitting import Fit, Source
 
-_REPEATED = ("measured", "kernels")
-_OTHERS = (*POOL_KEYS, "engine.", "out", "held_out", "seed")
-#: Coefficients as the catalogue states them: unit, and its factor to SI.
-_UNITS = {"link_bytes_per_s": ("GB/s", 1e9), **dict.fromkeys(("link_latency_s",), ("us", 1e-6))}
+_REPEATED = ("measured", "kernels", "energy", "power")
+_TIMED = ("held_out", "seed")
+_POWERED = ("columns.", "prompt", "loo", "fit")
+_OTHERS = (*POOL_KEYS, "engine.", "out", *_TIMED, *_POWERED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +50,8 @@ class Asked:
     """What the command line asks for.
 
     Attributes:
-        measured, kernels: folders.
+        measured, kernels: folders to fit timing to.
+        energy, power: files and folders to fit power to.
         values: the other keys; numbers, booleans and lists are read as such.
         search: further folders of the catalogue.
         as_json: print nothing but JSON.
@@ -52,6 +59,8 @@ class Asked:
 
     measured: tuple[Path, ...]
     kernels: tuple[Path, ...]
+    energy: tuple[Path, ...]
+    power: tuple[Path, ...]
     values: Mapping[str, Any]
     search: tuple[Path, ...]
     as_json: bool
@@ -69,6 +78,8 @@ def main(argv: Sequence[str]) -> int:
         InputError: something on the command line or in a file cannot be used.
     """
     asked = _read(argv)
+    if asked.energy or asked.power:
+        return _to_power(asked)
     share = number("a share in [0, 0.9]", low=0.0, high=0.9)("held_out", asked.values.get("held_out", 0.25))
     seed = integer()("seed", asked.values.get("seed", 0))
     out = Path(str(asked.values.get("out", "calibrated"))).expanduser()
@@ -82,13 +93,44 @@ def main(argv: Sequence[str]) -> int:
 
     fitted = fit(start, sources)
     errors = _errors(start, fitted, sources, share > 0.0)
-    _write(target, name, fitted, [source.name for source in sources], asked.search)
+    write_entry(target, name, fitted, [source.name for source in sources], asked.search)
     if asked.as_json:
         json.dump(_as_json(fitted, errors), sys.stdout, indent=2, allow_nan=False)
         print()
     else:
         _print(fitted, errors)
         print(f"Entry: {target}; use it with --config-dir {out} and xpu={target.stem}")
+    return 0
+
+
+def _to_power(asked: Asked) -> int:
+    """Fit to energy and power."""
+    from scenarios.calibrate_energy import GROUPS, fit_power, fit_stack, read_files
+
+    by = one_of(*GROUPS)("loo", asked.values.get("loo", "model"))
+    what = one_of("power", "stack")("fit", asked.values.get("fit", "power"))
+    out = Path(str(asked.values.get("out", "calibrated"))).expanduser()
+    files = read_files(asked.energy, asked.power, asked.values, asked.pool, asked.search)
+    results = (
+        [fit_stack(files, by, str(asked.values.get("stack", "vllm_v1")))] if what == "stack" else fit_power(files, by)
+    )
+    targets = [out / each.group / f"{each.name}_calibrated.yaml" for each in results]
+    for target in targets:
+        if target.exists():
+            raise InputError("out", str(target), "a file that does not exist yet")
+    for each, target in zip(results, targets):
+        write_entry(target, each.name, each.fit, each.sources, asked.search, each.group, each.constants)
+    if asked.as_json:
+        found = {each.name: {**_as_json(each.fit, each.errors), "constants": each.constants} for each in results}
+        json.dump(found, sys.stdout, indent=2, allow_nan=False)
+        print()
+        return 0
+    for each, target in zip(results, targets):
+        print(f"{each.group} {each.name}")
+        _print(each.fit, each.errors)
+        if each.constants:
+            print("Read off: " + ", ".join(f"{key} {value:.4g}" for key, value in each.constants.items()))
+        print(f"Entry: {target}; use it with --config-dir {out} and {each.group}={target.stem}")
     return 0
 
 
@@ -106,9 +148,19 @@ def _read(argv: Sequence[str]) -> Asked:
             known = (*_REPEATED, *_OTHERS)
             raise InputError(key, text, f"{nearest(key, known)}{', '.join(known)}")
     if not any(folders.values()):
-        raise InputError("arguments", " ".join(argv), "measured=DIR or kernels=DIR, or several of them")
-    measured, kernels = (tuple(folders[key]) for key in _REPEATED)
-    return Asked(measured, kernels, values, tuple(arguments.config_dir), arguments.json)
+        raise InputError(
+            "arguments", " ".join(argv), "measured=DIR, kernels=DIR, energy=CSV or power=DIR, or several of them"
+        )
+    if (folders["measured"] or folders["kernels"]) and (folders["energy"] or folders["power"]):
+        raise InputError(
+            "arguments", " ".join(argv), "measured= and kernels=, or energy= and power=: one kind at a time"
+        )
+    others = _TIMED if folders["energy"] or folders["power"] else _POWERED
+    for key in values:
+        if is_known(key, others):
+            raise InputError(key, values[key], f"nothing: {key} does not go with these measurements")
+    measured, kernels, energy, power = (tuple(folders[key]) for key in _REPEATED)
+    return Asked(measured, kernels, energy, power, values, tuple(arguments.config_dir), arguments.json)
 
 
 def _sources(asked: Asked, share: float, seed: int) -> tuple[str, list[Source]]:
@@ -158,7 +210,7 @@ def _print(fitted: Fit, errors: Errors) -> None:
 
     rows = []
     for each in fitted.coefficients:
-        unit, factor = _unit(each.name)
+        unit, factor = unit_of(each.name)
         error = "no effect" if math.isinf(each.error) else f"{each.error:.1%}" if each.error < 10.0 else "> 1000%"
         note = "" if each.determined else "not determined by these data; kept"
         note = "at its bound" if each.at_bound else note
@@ -189,50 +241,3 @@ def _as_json(fitted: Fit, errors: Errors) -> dict[str, Any]:
         for each in fitted.coefficients
     }
     return {"coefficients": coefficients, "errors": plain(errors)}
-
-
-def _unit(name: str) -> tuple[str, float]:
-    """Unit of a coefficient in the catalogue, and its factor to SI."""
-    if name in _UNITS:
-        return _UNITS[name]
-    return ("us", 1e-6) if name.endswith("_s") else ("share of peak", 1.0)
-
-
-def _write(target: Path, name: str, fitted: Fit, sources: Sequence[str], search: Sequence[Path]) -> None:
-    """Write the entry: the one it started from, with the fitted coefficients and their source."""
-    import yaml
-
-    path = catalogue.load_entry("xpu", name, search).path
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    for each in fitted.coefficients:
-        if not each.determined:
-            continue
-        unit, factor = _unit(each.name)
-        content["timing"][each.name] = {
-            "value": float(f"{each.after / factor:.4g}"),
-            "unit": unit,
-            "source": f"hybridfleet calibrate on {', '.join(sources)}; standard error {each.error:.1%}",
-            "kind": "measured",
-        }
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("x", encoding="utf-8") as file:
-            file.write(f"# {name}, calibrated\n" + _to_yaml(content))
-    except FileExistsError:
-        raise InputError("out", str(target), "a file that does not exist yet") from None
-    except OSError as error:
-        raise InputError("out", str(target), f"a file that can be written ({error.strerror})") from None
-
-
-def _to_yaml(content: Mapping[str, Any], indent: str = "") -> str:
-    """An entry, one line a constant."""
-    import yaml
-
-    lines = []
-    for key, value in content.items():
-        if isinstance(value, Mapping) and "value" not in value:
-            lines.append(f"{indent}{key}:\n{_to_yaml(value, indent + '  ')}")
-            continue
-        text = yaml.safe_dump(value, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
-        lines.append(f"{indent}{key}: {text.removesuffix('...' + chr(10)).strip()}\n")
-    return "".join(lines)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": ("scenarios.run", "simulate a scenario; with --multirun, many"),
     "validate": ("scenarios.validate", "compare with measurements of real engines"),
-    "calibrate": ("scenarios.calibrate", "fit an xPU's timing coefficients to measurements"),
+    "calibrate": ("scenarios.calibrate", "fit an xPU's coefficients, of timing or of power, to measurements"),
     "list": ("scenarios.listing", "what can be chosen, with sources: xpus, models, routers, workloads, fleets, ..."),
-    "describe": ("scenarios.describe", "what a trace holds: rate, burstiness, lengths, prefixes"),
+    "describe": ("scenarios.describe", "what a trace or workload holds: rate, burstiness, lengths, prefixes, turns"),
     "import-model": ("scenarios.import_model", "turn a Hugging Face config.json into a model entry"),
 }
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130

@@ -38,6 +38,12 @@ _FORMS = {
     "grid": "an id, a number, or {path, zone, basis, start_utc, wrap}",
     "host": "an id, null, or {type: ID, power_w: 90, ...}",
     "cost": "rent, owned, null, or {type: owned, purchase_usd_per_xpu: 3000, ...}",
+    "tenants": "null, or {count: 4, popularity: zipf, ...}; see docs/workloads.md",
+    "priorities": "null, or as docs/workloads.md says",
+    "deadlines": "null, or as docs/workloads.md says",
+    "adapters": "null, or {count: 8, ...}; see docs/workloads.md",
+    "images": "null, or as docs/workloads.md says",
+    "prefix": "null, or {tokens: 512, groups: 4, ...}; see docs/workloads.md",
     "embodied": "act, published, null, or {method: given, kg: 120, boundary: board}",
 }
 _NO_HYDRA = "no settings of Hydra itself; give hydra.* on the command line"

@@ -1,24 +1,41 @@
-"""`hybridfleet describe FILE`: what a trace holds: rate, burstiness, lengths, and what a prefix cache could find."""
+"""`hybridfleet describe FILE`, or `KEY=VALUE`: what a trace or a workload holds: rate, burstiness, lengths, sessions,
+tenants and the like, and what a prefix cache could find.
+"""
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scenarios.listing import Parser
+from sim.errors import InputError
+from sim.request import NO_TRAITS, Traits
 from sim.rng import Streams
 from sim.workload import TraceWorkload
+from sim.workload.base import RequestBatch, Workload
+from sim.workload.layouts import LAYOUTS
 from sim.workload.prefixes import infinite_cache_share
-from sim.workload.readers import LAYOUTS
+
+MOST = 12  #: tenants, priorities and adapters shown one by one
 
 
-def describe(workload: TraceWorkload) -> dict[str, Any]:
-    """Statistics of a trace. CV is that of the gaps between arrivals; what does not apply is None."""
-    batches = list(workload.batches(Streams(0)))
+def describe(workload: Workload, seed: int = 0) -> dict[str, Any]:
+    """Statistics of a workload. CV is that of the gaps between arrivals; what does not apply is None, or left out.
+
+    Raises:
+        InputError: it has no end, or no request.
+    """
+    if workload.expected_requests() is None and not isinstance(workload, TraceWorkload):
+        raise InputError("workload.duration_s", None, "a duration, or a limit: all requests are looked at")
+    batches = list(workload.batches(Streams(seed)))
+    if not batches:
+        raise InputError("workload", type(workload).__name__, "a workload with at least one request")
     arrival_s, prompt, output = (
         np.concatenate([getattr(batch, name) for batch in batches])
         for name in ("arrival_s", "prompt_tokens", "output_tokens")
@@ -32,24 +49,84 @@ def describe(workload: TraceWorkload) -> dict[str, Any]:
         "cv": float(gaps.std() / gaps.mean()) if span > 0.0 else None,
         "prompt_tokens": _lengths(prompt),
         "output_tokens": _lengths(output),
-        "infinite_prefix_cache_share": infinite_cache_share(workload) if workload.prefix_unit else None,
+        "infinite_prefix_cache_share": _shared(workload, seed),
+        **_sessions(batches),
+        **_traits(batches, int(prompt.sum())),
     }
 
 
-def _lengths(tokens: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
+def _shared(workload: Workload, seed: int) -> float | None:
+    return infinite_cache_share(workload, seed) if getattr(workload, "prefix_unit", 0) else None
+
+
+def _lengths(tokens: np.ndarray[Any, np.dtype[Any]]) -> dict[str, float]:
     percentiles = dict(zip(("p50", "p90", "p99"), np.percentile(tokens, (50, 90, 99)).tolist()))
     return {"mean": float(tokens.mean()), **percentiles, "max": float(tokens.max())}
+
+
+def _sessions(batches: Sequence[RequestBatch]) -> dict[str, Any]:
+    """How many conversations there are, and the turns of each, as far as they lie in the workload."""
+    columns = [batch.session for batch in batches if batch.session is not None]
+    if not columns:
+        return {}
+    turns = np.unique(np.concatenate(columns), return_counts=True)[1]
+    return {"sessions": len(turns), "turns": _lengths(turns)}
+
+
+def _traits(batches: Sequence[RequestBatch], prompt_tokens: int) -> dict[str, Any]:
+    """Shares of tenants, priorities and adapters, deadlines, and images; of those that are not all the same."""
+    rows = [row for batch in batches for row in batch.traits or ()]
+    if not rows:
+        return {}
+    columns = dict(zip(Traits._fields, map(np.array, zip(*rows))))
+    found: dict[str, Any] = {}
+    for trait, plural in (("tenant", "tenants"), ("priority", "priorities"), ("adapter", "adapters")):
+        if (columns[trait] != getattr(NO_TRAITS, trait)).any():
+            found[plural] = _shares(columns[trait])
+    due = columns["deadline_s"]
+    if np.isfinite(due).any():
+        found["deadline_s"] = {"share": float(np.isfinite(due).mean()), **_lengths(due[np.isfinite(due)])}
+    if columns["images"].any():
+        found["images"] = {
+            "share": float((columns["images"] > 0).mean()),
+            **_lengths(columns["images"]),
+            "share_of_prompt_tokens": float(columns["image_tokens"].sum() / prompt_tokens),
+        }
+    return found
+
+
+def _shares(numbers: np.ndarray[Any, np.dtype[np.int64]]) -> dict[str, float]:
+    """The share of each number, the largest first; of many, the rest as one."""
+    names, counts = np.unique(numbers, return_counts=True)
+    order = np.argsort(-counts, kind="stable")
+    shares = {str(names[i]): float(counts[i] / len(numbers)) for i in order[:MOST]}
+    if len(order) > MOST:
+        shares[f"{len(order) - MOST} others"] = float(counts[order[MOST:]].sum() / len(numbers))
+    return shares
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the command; returns its exit status."""
     parser = Parser(prog="hybridfleet describe", description=__doc__)
-    parser.add_argument("path", metavar="FILE", help="a trace: Azure, Mooncake, BurstGPT, vLLM, or CSV; .gz too")
-    parser.add_argument("--format", default="auto", help=f"auto | {' | '.join(LAYOUTS)}")
-    parser.add_argument("--sort", action="store_true", help="accept rows out of order")
+    parser.add_argument(
+        "what",
+        nargs="+",
+        metavar="FILE or KEY=VALUE",
+        help="a trace (Azure, Mooncake, BurstGPT, vLLM, or CSV; .gz too), or what to change in the default scenario, "
+        "such as workload=sessions workload.rate=2",
+    )
+    parser.add_argument("--format", default="auto", help=f"of a file: auto | {' | '.join(LAYOUTS)}")
+    parser.add_argument("--sort", action="store_true", help="of a file: accept rows out of order")
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help="folder with YAML files of your own")
     parser.add_argument("--json", action="store_true", help="print JSON only")
     arguments = parser.parse_args(argv)
-    found = describe(TraceWorkload(arguments.path, format=arguments.format, sort=arguments.sort))
+    first = arguments.what[0]
+    if "=" in first and not Path(first).exists():
+        found = _composed(arguments)
+    elif len(arguments.what) > 1:
+        raise InputError("arguments", " ".join(arguments.what), "one FILE, or KEY=VALUE alone")
+    else:
+        found = describe(TraceWorkload(first, format=arguments.format, sort=arguments.sort))
     if arguments.json:
         print(json.dumps(found, indent=2))
         return 0
@@ -58,6 +135,48 @@ def main(argv: Sequence[str]) -> int:
         text = "  ".join(f"{key} {_number(cell)}".strip() for key, cell in cells)
         print(f"{name:<28}{text}")
     return 0
+
+
+def _composed(arguments: argparse.Namespace) -> dict[str, Any]:
+    """Describe the workload of a scenario."""
+    # Imported here: a file needs no Hydra.
+    from scenarios.compose import Job, check_config_dir, check_overrides, compose
+
+    found: list[dict[str, Any]] = []
+    refused: list[InputError] = []
+
+    def task(job: Job) -> None:
+        # Kept, not raised: Hydra would print a line of its own above the error.
+        try:
+            found.append(_of_scenario(job.resolve(), job.overrides))
+        except InputError as error:
+            refused.append(error)
+
+    check_overrides(arguments.what)
+    if arguments.config_dir:
+        check_config_dir(arguments.config_dir)
+    plain = {"multirun": False, "cfg": None, "resolve": False, "package": None}
+    compose(argparse.Namespace(overrides=arguments.what, config_dir=arguments.config_dir, **plain), task)
+    if refused:
+        raise refused[0]
+    return found[0]
+
+
+def _of_scenario(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """Build and describe the workload of a composed configuration; the rest of it is not built."""
+    from scenarios.build import GROUPS, build_workload, read_settings
+    from scenarios.schema import Section
+    from scenarios.targets import check_targets
+
+    top = Section(config, "")
+    groups = {name: top.child(name) for name in GROUPS}
+    settings = read_settings(top)
+    if settings.plugins and not any(override.lstrip("+").startswith("plugins=") for override in overrides):
+        # As in `run`: a downloaded scenario must not be able to trust itself.
+        accepted = "packages named on the command line, plugins=[...], not in a file"
+        raise InputError("plugins", list(settings.plugins), accepted)
+    check_targets(groups["workload"].values, "workload", settings.plugins)
+    return describe(build_workload(groups["workload"], groups["slo"], settings.plugins), settings.seed)
 
 
 def _number(value: float | None) -> str:

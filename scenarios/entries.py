@@ -46,6 +46,12 @@ class Catalogue:
         entry = self.entry("xpu", name, key)
         return catalogue.xpu(entry.id, self.search), entry
 
+    def on_stack(self, xpu: XPU, name: str | None, key: str) -> XPU:
+        """The xPU with the overheads of a serving stack, or as its own entry says."""
+        if name is None:
+            return xpu
+        return catalogue.with_stack(xpu, self.entry("stack", name, key).id, self.search)
+
     def model(self, name: str, key: str) -> Model:
         """A model by id, Hugging Face name or alias."""
         return catalogue.model(self.entry("model", name, key).id, self.search)

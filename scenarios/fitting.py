@@ -1,4 +1,4 @@
-"""Fits the timing coefficients of an xPU to measurements: bounded least squares, and what the data cannot determine."""
+"""Fits the coefficients of an xPU to measurements: bounded least squares, and what the data cannot determine."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from sim.hardware.xpu import XPU
 Floats = npt.NDArray[np.float64]
 
 EFFICIENCIES = ("compute_eff", "weight_eff", "kv_eff", "attn_eff")
-OVERHEADS = ("step_overhead_s", "layer_overhead_s", "seq_overhead_s")
+OVERHEADS = ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "peer_overhead_s")
+POWER = ("static_w", "active_w", "compute_w", "memory_w")
 LINK = ("link_bytes_per_s", "link_latency_s")  #: only seen with tensor parallelism
 #: Bounds around the start: efficiencies and rates change little between engines, overheads much more, and may vanish.
-_EFFICIENCY_FACTOR, _OVERHEAD_FACTOR = 2.0, 8.0
+_EFFICIENCY_FACTOR, _OVERHEAD_FACTOR, _POWER_FACTOR = 2.0, 8.0, 3.0
+_MOST_STATIC = 0.8  #: of the power limit
 _HIGHEST_EFFICIENCY = 1.1  #: of peak rates; boards boost above their rated clocks
 #: Standard error, as a share of the start, above which a coefficient counts as not determined.
 UNDETERMINED = 0.25
@@ -56,7 +58,7 @@ class Coefficient:
     """What the fit says about one coefficient.
 
     Attributes:
-        name: as in `TimingCoefficients`.
+        name: as in `TimingCoefficients` or `PowerCoefficients`.
         before, after: value at the start, and fitted; equal where it is not determined.
         error: standard error of `after`, or of what the data would give, as a share of `before`; inf without effect.
         determined: True if the data determine it, so that it was fitted.
@@ -79,8 +81,8 @@ class Fit:
     coefficients: tuple[Coefficient, ...]
 
 
-def fit(xpu: XPU, sources: Sequence[Source]) -> Fit:
-    """Fit the coefficients that the sources determine.
+def fit(xpu: XPU, sources: Sequence[Source], only: Sequence[str] = ()) -> Fit:
+    """Fit the coefficients that the sources determine; those of timing, unless `only` names others.
 
     The worst determined coefficient is given back its start and the rest fitted anew, until all have a standard error
     of at most `UNDETERMINED`. Standard errors follow from the Jacobian at the end, and take residuals for independent.
@@ -88,9 +90,11 @@ def fit(xpu: XPU, sources: Sequence[Source]) -> Fit:
     Args:
         xpu: the start. Curves, tiles and skew stay as they are.
         sources: measurements, each counting by its number of residuals.
+        only: the coefficients to fit. One that is 0 stays so.
     """
     tp = max(source.tp for source in sources)
-    names = [name for name in (*EFFICIENCIES, *OVERHEADS, *(LINK if tp > 1 else ())) if getattr(xpu.timing, name)]
+    wanted = only or (*EFFICIENCIES, *OVERHEADS, *(LINK if tp > 1 else ()))
+    names = [name for name in wanted if value_of(xpu, name)]
     undetermined: dict[str, float] = {}
     while True:
         x, errors, at_bound = _least_squares(xpu, names, sources)
@@ -104,7 +108,7 @@ def fit(xpu: XPU, sources: Sequence[Source]) -> Fit:
         names, x = [], {}
     coefficients = []
     for name in (*names, *undetermined):
-        before = float(getattr(xpu.timing, name))
+        before = value_of(xpu, name)
         known = name in x
         after = x[name] if known else before
         error = errors[name] if known else undetermined[name]
@@ -112,10 +116,16 @@ def fit(xpu: XPU, sources: Sequence[Source]) -> Fit:
     return Fit(with_coefficients(xpu, x), tuple(coefficients))
 
 
+def value_of(xpu: XPU, name: str) -> float:
+    """A coefficient of timing or of power; 0 where there is none."""
+    return float(getattr(xpu.power if name in POWER else xpu.timing, name) or 0.0)
+
+
 def with_coefficients(xpu: XPU, values: Mapping[str, float]) -> XPU:
-    """The same chip with other timing coefficients."""
-    changes: dict[str, Any] = dict(values)
-    return replace(xpu, timing=replace(xpu.timing, **changes))
+    """The same chip with other coefficients."""
+    power: dict[str, Any] = {name: value for name, value in values.items() if name in POWER}
+    timing: dict[str, Any] = {name: value for name, value in values.items() if name not in POWER}
+    return replace(xpu, timing=replace(xpu.timing, **timing), power=replace(xpu.power, **power))
 
 
 def _least_squares(
@@ -124,8 +134,11 @@ def _least_squares(
     """Best values, their standard errors, and whether each lies at a bound. Works with multiples of the start."""
     from scipy.optimize import least_squares
 
-    start = np.array([getattr(xpu.timing, name) for name in names], dtype=float)
+    start = np.array([value_of(xpu, name) for name in names])
     low, high = _bounds(names, start)
+    if "static_w" in names:  # there must be room for work below the limit
+        at = names.index("static_w")
+        high[at] = min(high[at], _MOST_STATIC * xpu.tdp_w / start[at])
 
     def residuals(x: Floats) -> Floats:
         changed = with_coefficients(xpu, dict(zip(names, (x * start).tolist())))
@@ -154,6 +167,10 @@ def _bounds(names: Sequence[str], start: Floats) -> tuple[Floats, Floats]:
         if name in EFFICIENCIES:
             most = min(_EFFICIENCY_FACTOR, _HIGHEST_EFFICIENCY / start[index])
             low[index], high[index] = 1.0 / _EFFICIENCY_FACTOR, max(most, 1.0 + _STEP)
+        elif name in POWER:
+            low[index], high[index] = (
+                (1.0 / _POWER_FACTOR, _POWER_FACTOR) if name == "static_w" else (0.0, _POWER_FACTOR)
+            )
         elif name in OVERHEADS or name == "link_latency_s":
             low[index], high[index] = 0.0, _OVERHEAD_FACTOR
         else:

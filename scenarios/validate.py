@@ -3,7 +3,9 @@
 measured=DIR    a run of which every request is known: a folder with requests.jsonl and meta.json, the JSON that
                 vLLM's serving benchmark saves with --save-result --save-detailed, or a CSV (columns.FIELD=NAME)
 aggregates=CSV  runs known by their mean E2E, ITL and TTFT
-energy=CSV      joules per request or token, or power, of full batches (columns.FIELD=NAME)
+energy=CSV      joules per request or token, or power, of full batches (columns.FIELD=NAME); at the pace that the file
+                measured, or with pace=simulated; or power of single kernels by their latency
+power=DIR       watts of GPUs and server over time, beside the log of their vLLM server; host=ID names the server
 document=FILE   all of them, of a data folder (data=DIR), as one Markdown document
 """
 
@@ -18,19 +20,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from scenarios import cli
-from scenarios.schema import integer, nearest
+from scenarios.schema import integer, nearest, one_of
 from scenarios.settings import arguments_of, is_known, pairs, plain_value, unused_folder
 from sim.errors import InputError
 
 if TYPE_CHECKING:
     from scenarios.replay import Replay
 
-_POOL = ("xpu", "model", "tp", "precision", "kv_precision")
+_POOL = ("xpu", "model", "tp", "precision", "kv_precision", "stack")
 #: mode -> the keys that go with it; those that end in a dot have names below them
 _KEYS = {
     "measured": (*_POOL, "engine.", "columns.", "time_unit", "out"),
     "aggregates": (*_POOL, "engine.", "arrivals", "seed"),
-    "energy": (*_POOL, "engine.", "columns.", "prompt"),
+    "energy": (*_POOL, "engine.", "columns.", "prompt", "pace"),
+    "power": (*_POOL, "engine.", "host"),
     "document": ("data",),
 }
 
@@ -76,6 +79,7 @@ def main(argv: Sequence[str]) -> int:
         "measured": _measured,
         "aggregates": _aggregates,
         "energy": _energy,
+        "power": _power,
         "document": _document,
     }
     modes[asked.mode](asked)
@@ -84,7 +88,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _read(argv: Sequence[str]) -> Asked:
     """The command line, checked as far as that goes without opening a file."""
-    arguments = arguments_of("validate", __doc__, "one of the four above, and its settings", argv)
+    arguments = arguments_of("validate", __doc__, "one of those above, and its settings", argv)
     texts = dict(pairs(arguments.settings))
     modes = [key for key in texts if key in _KEYS]
     if len(modes) != 1:
@@ -178,8 +182,16 @@ def _aggregates(asked: Asked) -> None:
 
 def _energy(asked: Asked) -> None:
     from analysis.agreement import print_table
-    from scenarios import energy, validation_tables
+    from scenarios import energy, kernel_power, validation_tables
 
+    if kernel_power.is_kernels(asked.path, asked.columns):
+        table = kernel_power.read_kernel_power(asked.path, asked.columns, asked.search)
+        if asked.as_json:
+            _print_json(validation_tables.kernel_json(table))
+            return
+        print_table(*validation_tables.kernel_table(table))
+        print("\n".join(validation_tables.kernel_notes(table)))
+        return
     prompt = asked.values.get("prompt")
     done = energy.compare_energy(
         asked.path,
@@ -187,12 +199,26 @@ def _energy(asked: Asked) -> None:
         asked.columns,
         None if prompt is None else integer(1)("prompt", prompt),
         asked.search,
+        one_of(*energy.PACES)("pace", asked.texts.get("pace", energy.PACES[0])),
     )
     if asked.as_json:
         _print_json(validation_tables.energy_json(done))
         return
     print_table(*validation_tables.energy_table(done))
     print("\n".join(validation_tables.energy_notes(done)))
+
+
+def _power(asked: Asked) -> None:
+    from analysis.agreement import print_table
+    from scenarios import power_compare, power_tables
+
+    done = power_compare.compare_power(asked.path, asked.pool, asked.texts.get("host"), asked.search)
+    if asked.as_json:
+        _print_json(power_tables.power_json(done))
+        return
+    print_table(*power_tables.power_table(done))
+    print_table(*power_tables.series_table(done))
+    print("\n".join(power_tables.power_notes(done)))
 
 
 def _document(asked: Asked) -> None:

@@ -1,7 +1,8 @@
 """What a run remembers: one flat record a request, the step clocks while they are needed, and time series.
 
 Requests are recorded as they end. Now and then the clocks are *folded*: time series and gaps take in the new rows, the
-requests that ended get their longest gap and QoE, and rows that no living sequence needs are dropped.
+requests that ended get their longest gap and QoE, and rows that no living sequence needs are dropped. Where a pool has
+detokenizers, gaps and QoE are read from the clock as clients see it (`sim.delivery`).
 """
 
 from __future__ import annotations
@@ -13,15 +14,19 @@ import numpy as np
 import numpy.typing as npt
 
 from sim import qoe
+from sim.delivery import ClientClocks, Ended, Phases
 from sim.fleet.pool import LivePool
 from sim.request import Request
 from sim.results import STATUSES
 from sim.serving import step_clock
+from sim.serving.detokenizer import Detokenizer
 from sim.serving.sequence import Sequence
 from sim.serving.step_clock import Gaps
+from sim.serving.timer import Timer
 from sim.timeline import Series
 
 FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
 
 #: columns of a record, in order
 FIELDS = (
@@ -30,7 +35,8 @@ FIELDS = (
     "prefill_s", "prefill_j", "prefill_g", "decode_s", "decode_j", "decode_g", "waste_s", "waste_j", "waste_g",
 )  # fmt: skip
 COLUMN = {name: index for index, name in enumerate(FIELDS)}
-DERIVED = ("itl_max_s", "token_qoe", "token_qoe_v2")  #: three more, found when the clocks are folded
+#: five more, found when the clocks are folded; delays are those of the first and last token behind the engine
+DERIVED = ("itl_max_s", "token_qoe", "token_qoe_v2", "first_delay_s", "last_delay_s")
 
 COMPLETED, REJECTED, IN_FLIGHT = (STATUSES.index(name) for name in ("completed", "rejected", "in_flight"))
 FOLD_ROWS = 1 << 18  #: clock rows in memory at which they are folded
@@ -78,11 +84,19 @@ class Observer:
         self.spans: list[FloatArray] | None = [] if keep_spans else None
         self.closed = 0  # requests that have ended, one way or another
         self.records: list[tuple[Any, ...]] = []
-        self._segments: dict[int, list[tuple[int, int, float]]] = {}
+        self._segments: dict[int, Phases] = {}
         self._folded: list[FloatArray] = []
         self._replicas = [(pool, i, engine) for pool in pools for i, engine in enumerate(pool.engines)]
         self._first_replica = np.cumsum([0, *(len(pool.engines) for pool in pools)])
         self._fresh = [0] * len(self._replicas)  # rows of each clock that earlier folds took in
+        self._detokenizers = {
+            at: Detokenizer(pool.spec.engine.detokenize_s, engine.pace / engine.parts)
+            for at, (pool, _, engine) in enumerate(self._replicas)
+            if pool.spec.engine.detokenize_s
+        }
+        # the clients' clock has a row for each step, so it is written for fewer rows at once
+        self._fold_rows = FOLD_ROWS // 8 if self._detokenizers else FOLD_ROWS
+        self._halted = False
         self._next_check = FOLD_CHECK
 
     def reject(self, request: Request) -> None:
@@ -99,8 +113,9 @@ class Observer:
         self.closed += 1
         if self.closed >= self._next_check:
             self._next_check += FOLD_CHECK
-            if sum(len(engine.rows) for _, _, engine in self._replicas) > FOLD_ROWS:
-                self.fold()
+            if sum(len(engine.rows) for _, _, engine in self._replicas) > self._fold_rows:
+                # at once, but not before all that the step under way ends has been told
+                pool.env.schedule(Timer(pool.env, lambda _: self.fold()))
 
     def _record(self, pool: LivePool, replica: int, seq: Sequence, status: int, emitted: int, last_s: float) -> None:
         request, prefill, decode, waste = seq.request, seq.prefill, seq.decode, seq.waste
@@ -120,6 +135,7 @@ class Observer:
 
     def close(self, now: float) -> None:
         """Record what is still in flight at `now`, after the engines have been halted."""
+        self._halted = True
         for pool in self.pools:
             for request in pool.uploading.values():
                 self.records.append(
@@ -144,18 +160,18 @@ class Observer:
 
     def fold(self) -> None:
         """Take in what the clocks say since the last fold, and drop the rows that are no longer needed."""
-        tables = []
-        bases = np.zeros(len(self._replicas), dtype=np.int64)
-        total = 0
+        records = flat_table(self.records, len(FIELDS))
+        self.records.clear()
+        clocks = ClientClocks(self._ended(records), self._segments, self._detokenizers, len(self._replicas))
         columns = step_clock.FIRST_CLASS + (len(self.slo_classes) if len(self.slo_classes) > 1 else 0)
         fresh: list[list[FloatArray]] = [[] for _ in self.pools]
+        seen: list[list[FloatArray]] = [[] for _ in self.pools]
         for at, (pool, replica, engine) in enumerate(self._replicas):
-            table = flat_table(engine.rows, columns)
-            bases[at] = total - engine.first_row
-            total += len(table)
-            tables.append(table)
-            new = table[self._fresh[at] :]
+            rows = flat_table(engine.rows, columns)
+            new = rows[self._fresh[at] :]
             fresh[pool.index].append(new)
+            living = () if self._halted else chain(engine.running, engine.waiting)  # once halted, they are recorded
+            seen[pool.index].append(clocks.add(at, engine, rows, len(new), living))
             if self.spans is not None and len(new):
                 where = np.tile((float(pool.index), float(replica)), (len(new), 1))
                 self.spans.append(np.hstack((where, new[:, : step_clock.FIRST_CLASS])))
@@ -166,7 +182,17 @@ class Observer:
             engine.preemption_gaps.clear()
         for pool in self.pools:
             self._take_rows(pool.index, np.concatenate(fresh[pool.index]))
-        self._take_records(np.concatenate(tables), bases)
+            self._take_gaps(pool.index, np.concatenate(seen[pool.index]))
+        clocks.join()
+        if len(records):
+            self._take_records(records, clocks)
+
+    def _ended(self, records: FloatArray) -> Ended:
+        number, pool, replica, row, last_row = (
+            records[:, COLUMN[name]].astype(np.int64) for name in ("request_id", "pool", "replica", "row", "last_row")
+        )
+        at = np.where(replica >= 0, self._first_replica[pool] + replica, -1)
+        return Ended(number, at, records[:, COLUMN["first_s"]], records[:, COLUMN["last_s"]], row, last_row)
 
     def _drop_rows(self, at: int) -> None:
         """Drop the rows before the first that a living sequence of replica `at` still needs."""
@@ -177,12 +203,15 @@ class Observer:
                 first = min(first, seq.segments[0][0])
             if seq.decoding:
                 first = min(first, seq.row)
+        first = max(first, engine.first_row)  # in flight at the end, they have no row
+        if at in self._detokenizers:
+            self._detokenizers[at].drop(first - engine.first_row)
         del engine.rows[: first - engine.first_row]
         engine.first_row = first
         self._fresh[at] = len(engine.rows)
 
     def _take_rows(self, pool: int, rows: FloatArray) -> None:
-        """Let the new rows of a pool enter its series and gaps."""
+        """Let the new rows of a pool enter its series."""
         start, seconds = rows[:, step_clock.START], step_clock.durations(rows)
         end = start + seconds
         steps, decoding = rows[:, step_clock.STEPS], rows[:, step_clock.DECODING]
@@ -194,26 +223,22 @@ class Observer:
         held = rows[:, step_clock.HELD] + rows[:, step_clock.PREFILL] * (steps - 1.0) * 0.5
         series.kv_tokens.add_levels(start, end, mean_context + held)
         self.steps[pool] += int(steps.sum())
+
+    def _take_gaps(self, pool: int, rows: FloatArray) -> None:
+        """Let the new rows of a pool's clocks, as clients see them, enter its gaps."""
         classes = len(self.slo_classes)
         for c in range(classes):
-            self.gaps[pool, c].add_rows(rows, decoding if classes == 1 else rows[:, step_clock.FIRST_CLASS + c])
+            column = step_clock.DECODING if classes == 1 else step_clock.FIRST_CLASS + c
+            self.gaps[pool, c].add_rows(rows, rows[:, column])
 
-    def _take_records(self, rows: FloatArray, bases: npt.NDArray[np.int64]) -> None:
+    def _take_records(self, table: FloatArray, clocks: ClientClocks) -> None:
         """Add longest gap and QoE to the records since the last fold, and let them enter the series."""
-        if not self.records:
-            return
-        table = flat_table(self.records, len(FIELDS))
-        self.records.clear()
-        pool, replica = table[:, COLUMN["pool"]].astype(np.int64), table[:, COLUMN["replica"]].astype(np.int64)
-        served = replica >= 0
-        base = np.where(served, bases[self._first_replica[pool] + replica], 0)
-        first = table[:, COLUMN["row"]].astype(np.int64) + base
-        last = table[:, COLUMN["last_row"]].astype(np.int64) + base
-        ran = (table[:, COLUMN["last_row"]] >= table[:, COLUMN["row"]]) & served
-        longest = step_clock.longest_gaps(rows, np.where(ran, first, 0), np.where(ran, last, -1))
+        rows, first, last, delays = clocks.rows, clocks.first, clocks.last, clocks.delays
+        longest = step_clock.longest_gaps(rows, first, last)
         down = table[:, COLUMN["downlink_s"]]
         sent = table[:, COLUMN["arrival_s"]] - down  # so that differences to it are client-side times
-        ttft, e2e = table[:, COLUMN["first_s"]] - sent, table[:, COLUMN["last_s"]] - sent
+        first_s, last_s = table[:, COLUMN["first_s"]] + delays[:, 0], table[:, COLUMN["last_s"]] + delays[:, 1]
+        ttft, e2e = first_s - sent, last_s - sent
         slo = table[:, COLUMN["slo_class"]].astype(np.int64)
         expected = np.array([each.expected_ttft_s for each in self.slo_classes])[slo]
         speed = np.array([each.digest_tokens_per_s for each in self.slo_classes])[slo]
@@ -225,31 +250,20 @@ class Observer:
         stalled = np.flatnonzero(done & ~preempted & (longest > 1.0 / speed))
         for start in range(0, len(stalled), WALK_TOGETHER):
             part = stalled[start : start + WALK_TOGETHER]
-            times, bounds = step_clock.timelines(rows, first[part], last[part], table[part, COLUMN["first_s"]])
+            times, bounds = step_clock.timelines(rows, first[part], last[part], first_s[part])
             times -= np.repeat(sent[part], np.diff(bounds))
             score[part], score_v2[part] = qoe.token_qoe_walks(times, bounds, expected[part], speed[part])
         for i in np.flatnonzero(done & preempted):
-            times, longest[i] = self._timeline(rows, table[i], int(first[i]), int(last[i]), int(base[i]), longest[i])
+            times = clocks.timeline(int(i))
+            longest[i] = np.diff(times).max() if len(times) > 1 else longest[i]
             if longest[i] > 1.0 / speed[i]:
                 score[i] = qoe.token_qoe_v1_walk(times - sent[i], expected[i], speed[i])
                 score_v2[i] = qoe.token_qoe_v2_walk(times - sent[i], expected[i], speed[i])
         score[~done] = score_v2[~done] = 0.0
-        self._take_occupancy(table, pool)
-        self._folded.append(np.column_stack((table, longest, score, score_v2)))
+        self._take_occupancy(table, table[:, COLUMN["pool"]].astype(np.int64))
+        self._folded.append(np.column_stack((table, longest, score, score_v2, delays)))
 
-    def _timeline(
-        self, rows: FloatArray, record: FloatArray, first: int, last: int, base: int, longest: float
-    ) -> tuple[FloatArray, float]:
-        """Every token's time of one request, and the longest gap between two, preemptions included [s]."""
-        times = [np.array([record[COLUMN["first_s"]]])]
-        for start, end, gap in self._segments.pop(int(record[COLUMN["request_id"]]), ()):
-            times.append(step_clock.token_times(rows, start + base, end + base))
-            times.append(np.array([next(t[-1] for t in reversed(times) if len(t)) + gap]))
-        times.append(step_clock.token_times(rows, first, last))
-        joined = np.concatenate(times)
-        return joined, float(np.diff(joined).max()) if len(joined) > 1 else longest
-
-    def _take_occupancy(self, table: FloatArray, pools: npt.NDArray[np.int64]) -> None:
+    def _take_occupancy(self, table: FloatArray, pools: IntArray) -> None:
         for pool, series in enumerate(self.series):
             mine = table[pools == pool]
             queued, scheduled, first, last = (

@@ -37,8 +37,8 @@ class Request:
         prompt: prompt tokens, at least 1.
         output: output tokens, at least 1.
         cached: prompt tokens whose KV is found in a prefix cache, fewer than `prompt`: not computed, but held and read.
-        hashes: names of its prompt's prefix units for a prefix cache, or None; names beyond the prompt's stand for units
-            that its answer fills; see `sim.serving.prefix_cache`.
+        hashes: names of its prompt's prefix units for a prefix cache, or None; names beyond the prompt's stand for
+            units that its answer fills; see `sim.serving.prefix_cache`.
         slo_class: index into the workload's `slo_classes`.
         net_s: one-way client latency drawn for it [s]; 0 until it uses a link.
         traits: tenant, priority and the like.

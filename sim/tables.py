@@ -29,11 +29,12 @@ def request_table(
     output = records["output_tokens"]
     # a request that comes within the engine's tolerance after a step boundary is scheduled at that boundary
     scheduled = np.maximum(records["scheduled_s"], records["queued_s"])
-    ttft = records["first_s"] - arrival + down + nan
-    e2e = records["last_s"] - arrival + down + nan
+    first_delay, last_delay = records["first_delay_s"], records["last_delay_s"]
+    ttft = records["first_s"] - arrival + first_delay + down + nan
+    e2e = records["last_s"] - arrival + last_delay + down + nan
     decode = records["last_s"] - records["first_s"] + nan
     tpot = np.full_like(decode, np.nan)
-    np.divide(decode, output - 1.0, out=tpot, where=output > 1)
+    np.divide(decode + (last_delay - first_delay), output - 1.0, out=tpot, where=output > 1)
     slo = records["slo_class"].astype(np.int64)
     bounds = [np.array([getattr(each, key) for each in slo_classes])[slo] for key in ("ttft_s", "tpot_s", "e2e_s")]
     columns: Columns = {
@@ -49,7 +50,7 @@ def request_table(
         "queue_s": scheduled - records["queued_s"] + nan,
         "prefill_s": records["first_s"] - scheduled + nan,
         "decode_s": decode,
-        "downlink_s": down + nan,
+        "downlink_s": last_delay + down + nan,
         "itl_max_s": records["itl_max_s"] + nan,
         "preemptions": records["preemptions"],
         "token_qoe": records["token_qoe"],

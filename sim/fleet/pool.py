@@ -7,9 +7,10 @@ import random
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
-from simpy import Environment, Timeout
+from simpy import Environment
 
 from sim.errors import InputError
+from sim.fleet.front_end import FrontEnd
 from sim.fleet.network import LiveLink
 from sim.fleet.spec import EngineSettings, Pool, Site
 from sim.hardware.sizing import check_fit
@@ -17,7 +18,9 @@ from sim.hardware.timing import Deployment, StepTiming
 from sim.request import Request
 from sim.serving.costs import Shared
 from sim.serving.engine import Engine
+from sim.serving.options import Options
 from sim.serving.prefix_cache import PrefixCache
+from sim.serving.queues import ORDERS
 from sim.serving.sequence import Sequence
 
 Done = Callable[["LivePool", int, Sequence], None]
@@ -86,7 +89,8 @@ class LivePool:
         self.loads = [0] * spec.replicas
         self.order = [(0, i) for i in range(spec.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
-        self._front_end_s = engine.front_end_s
+        occupied = engine.front_end_s or engine.tokenize_s or engine.tokenize_s_per_token
+        self._front_end = FrontEnd(env, engine, spec.replicas, self._parsed) if occupied else None
         self.uploading: dict[int, Request] = {}  # on their way over the link and through the front end
         self.done: Done
         self._finished = [self._on_done(i) for i in range(spec.replicas)]
@@ -105,8 +109,22 @@ class LivePool:
             self.shared,
             self.spec.boot_s,
             self.stop_s,
-            engine.async_scheduling,
+            self._options(engine),
             PrefixCache(engine.block_size, self.prefix_unit) if self.prefix_unit else None,
+        )
+
+    def _options(self, engine: EngineSettings) -> Options:
+        spec = self.spec
+        kv_bytes = spec.model.kv_bytes_per_token(spec.kv_precision or "bf16")
+        return Options(
+            queue=ORDERS[engine.scheduler],
+            async_scheduling=engine.async_scheduling,
+            whole_prompts=engine.batching == "whole",
+            closed_batches=engine.batching == "static",
+            swap_tokens=int(engine.swap_bytes / kv_bytes) if kv_bytes else 0,
+            swap_s=kv_bytes / engine.swap_bytes_per_s,
+            adapter_slots=engine.adapter_slots,
+            adapter_load_s=engine.adapter_load_s,
         )
 
     def send(self, request: Request) -> None:
@@ -117,32 +135,36 @@ class LivePool:
         if self.link is not None:
             self.uploading[request.id] = request
             self.link.upload(self.link.spec.prompt_bytes_per_token * request.prompt, request, self._arrived)
-        elif self._front_end_s:
+        elif self._front_end is not None:
             self.uploading[request.id] = request
             self._arrived(request)
         else:
-            self._deliver(request, request.arrival_s)
+            self._deliver(request, self._balance(request) if self.replicas > 1 else 0, request.arrival_s)
 
     def _arrived(self, request: Request) -> None:
-        """A request is at the pool's door: its front end parses and tokenizes it, any number at a time."""
-        if self._front_end_s:
-            parsed = Timeout(self.env, self._front_end_s, request)
-            parsed.callbacks.append(lambda event: self._parsed(event.value))
+        """A request is at the pool's door: it is balanced there, for every replica has a front end of its own."""
+        replica = self._balance(request)
+        if self._front_end is not None:
+            self._front_end.enter(request, replica)
         else:
-            self._parsed(request)
+            self._parsed(request, replica)
 
-    def _parsed(self, request: Request) -> None:
+    def _parsed(self, request: Request, replica: int) -> None:
         del self.uploading[request.id]
         # the clock may be a rounding error before the arrival that it was set for
-        self._deliver(request, max(self.env.now, request.arrival_s))
+        self._deliver(request, replica, max(self.env.now, request.arrival_s))
 
-    def _deliver(self, request: Request, now: float) -> None:
+    def _balance(self, request: Request) -> int:
+        """Name the replica of a request."""
+        if self.replicas == 1:
+            return 0
+        replica = self._pick(self)
+        self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
+        return replica
+
+    def _deliver(self, request: Request, replica: int, now: float) -> None:
         """Put a request into the queue of a replica."""
         request.queued_s = now
-        replica = 0
-        if self.replicas > 1:
-            replica = self._pick(self)
-            self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
         self.engines[replica].submit(Sequence(request, now, self._finished[replica]), now)
 
     def _change_load(self, replica: int, by: int) -> None:
@@ -179,8 +201,9 @@ class LivePool:
     def predicted_latency_s(self, prompt: int, output: int) -> float:
         """Estimated E2E latency of a request sent there now [s], from mean loads alone.
 
-        Client link both ways, prefill of all prompts waiting and its own, then `output` decode steps of a batch with
-        the pool's mean load and one more; beyond `max_num_seqs`, a wait for as many service times as fill the batch.
+        Client link both ways, front end and detokenizer, prefill of all prompts waiting and its own, then `output`
+        decode steps of a batch with the pool's mean load and one more; beyond `max_num_seqs`, a wait for as many
+        service times as fill the batch.
         """
         engine = self.spec.engine
         load = self.outstanding / self.replicas
@@ -194,7 +217,12 @@ class LivePool:
         chunk = int(min(ahead, budget))
         prefill_s = ahead / chunk * self.timing.step(0, chunk, 1).fixed_s + self.timing.rho * prompt * prompt * 0.5
         wait_s = max(0.0, load - engine.max_num_seqs) / engine.max_num_seqs * mean_output * step_s
-        link_s = self._front_end_s + (2.0 * self.link.spec.latency_s if self.link is not None else 0.0)
+        link_s = 2.0 * self.link.spec.latency_s if self.link is not None else 0.0
+        if self._front_end is not None:
+            link_s += self._front_end.predicted_s(prompt)
+        if engine.detokenize_s:
+            out_s = batch * engine.detokenize_s  # for the tokens of a step, that of the last one in full
+            link_s += out_s + (output - 1) * max(0.0, out_s - step_s)
         return link_s + wait_s + prefill_s + output * step_s
 
 

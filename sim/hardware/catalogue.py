@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import yaml
 
 from sim.errors import InputError
-from sim.hardware.keys import MODEL_KEYS, TEXT_KEYS, XPU_KEYS, Units, convert
+from sim.hardware.keys import MODEL_KEYS, STACK_KEYS, TEXT_KEYS, XPU_KEYS, Units, convert
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU, PowerCoefficients, TimingCoefficients
 
@@ -32,7 +32,7 @@ Built = TypeVar("Built")
 _LEAF = ("value", "unit", "source", "kind")
 _OPTIONAL = ("as_of", "note")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
-_KEYS: Mapping[str, Mapping[str, Units]] = {"xpu": XPU_KEYS, "model": MODEL_KEYS}
+_KEYS: Mapping[str, Mapping[str, Units]] = {"xpu": XPU_KEYS, "model": MODEL_KEYS, "stack": STACK_KEYS}
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -104,6 +104,15 @@ def xpu(name: str, search: Iterable[str | Path] = ()) -> XPU:
     fields["timing"] = _construct(entry, TimingCoefficients, entry.values.get("timing", {}), "timing.")
     fields["power"] = _construct(entry, PowerCoefficients, entry.values.get("power", {}), "power.")
     return _construct(entry, XPU, {**fields, "id": entry.id, "provenance": entry.provenance})
+
+
+def with_stack(chip: XPU, name: str, search: Iterable[str | Path] = ()) -> XPU:
+    """The xPU as a serving stack of the catalogue drives it: with the stack's overheads, where that states any."""
+    entry = load_entry("stack", name, search)
+    own = {key: value for key, value in entry.values.items() if key in STACK_KEYS and value is not None}
+    origin = {f"timing.{key}": entry.provenance[key] for key in own}
+    timing = dataclasses.replace(chip.timing, **own)
+    return dataclasses.replace(chip, timing=timing, provenance={**chip.provenance, **origin})
 
 
 def model(name: str, search: Iterable[str | Path] = ()) -> Model:

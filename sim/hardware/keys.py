@@ -39,12 +39,14 @@ XPU_KEYS: Mapping[str, Units] = {
     "bandwidth_bytes_per_s": _BYTES_PER_S,
     "tdp_w": _WATTS,
     "idle_w": _WATTS,
+    "standby_s": _SECONDS,
+    "sleep_w": _WATTS,
     "die_mm2": {"mm2": 1.0},
     "node_nm": {"nm": 1.0},
     **{f"timing.{name}": _SHARE for name in ("compute_eff", "weight_eff", "kv_eff", "attn_eff")},
     **{
         f"timing.{name}": _SECONDS
-        for name in ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "moe_overhead_s")
+        for name in ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "moe_overhead_s", "peer_overhead_s")
     },
     "timing.link_bytes_per_s": _BYTES_PER_S,
     "timing.link_latency_s": _SECONDS,
@@ -56,7 +58,7 @@ XPU_KEYS: Mapping[str, Units] = {
     **dict.fromkeys(("timing.idle_tile_s", "timing.sort_s"), _SHORT),
     "timing.activation_passes": {"passes": 1.0},
     **dict.fromkeys(("timing.narrow_eff", "timing.moe_eff"), _RATIO),
-    **{f"power.{name}": _WATTS for name in ("static_w", "compute_w", "memory_w")},
+    **{f"power.{name}": _WATTS for name in ("static_w", "compute_w", "memory_w", "active_w", "peak_w")},
     "rent_usd_per_hour": {"USD/h": 1.0},
     "purchase_usd": {"USD": 1.0},
     "embodied_published_kg": {"kg CO2e": 1.0},
@@ -72,10 +74,15 @@ MODEL_KEYS: Mapping[str, Units] = {
     "sorted_sampling": _FLAG,
     "checkpoint_precision": _TEXT,
 }
+#: A serving stack replaces the overheads of the xPU it runs on.
+STACK_KEYS: Mapping[str, Units] = dict.fromkeys(
+    ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "peer_overhead_s"), _SECONDS
+)
 TEXT_KEYS = ("name", "hf_id", "aliases", "note")  #: plain text beside the constants
 
 _WHOLE = (*_COUNT, "values", *_PARAMS, *_TOKENS)
 _NULLABLE = (
+    *("standby_s", "sleep_w"),
     *("memory_type", "die_mm2", "node_nm", "timing.link_bytes_per_s", "rent_usd_per_hour", "purchase_usd"),
     *("embodied_published_kg", "embodied_published_boundary", "checkpoint_precision"),
 )

@@ -10,12 +10,15 @@ steps are an arithmetic progression and the engine can jump over them (see `sim.
 
 with S the sum and M the longest of the n decode contexts, S_w the sum of contexts cut off at the window, and pairs
 the (query, context) pairs of the prefill chunks. Each group of GEMMs (dense layers, routed experts, output head) takes
-max(FLOP / (e_c * peak), bytes / (e_w * bandwidth)). Dynamic energy has the same form without alpha; total energy adds
-static power times t. Where that would exceed the TDP the chip slows down instead: t = E_dyn / (TDP - P_static).
+max(FLOP / (e_c * peak), bytes / (e_w * bandwidth)). Dynamic energy has the same form without alpha: each class takes
+active power while it runs and energy by FLOP and byte, at most what the chip's peak power gives (`PowerCoefficients`).
+Total energy adds static power times t. Where that would exceed the TDP the chip slows down instead:
+t = E_dyn / (TDP - P_static).
 """
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -128,8 +131,9 @@ class RooflineTiming:
         self.static_w = power.static_w * tp
         self.idle_w = xpu.idle_w * tp
         self.headroom_w = (xpu.tdp_w - power.static_w) * tp
-        self._gemms_cache: dict[int, tuple[float, float, float]] = {}
-        self._head_cache: dict[int, float] = {}
+        self._host_s = eff.step_overhead_s + eff.peer_overhead_s * (tp - 1)
+        self._gemms_cache: dict[int, tuple[float, float]] = {}
+        self._head_cache: dict[int, tuple[float, float]] = {}
 
     def _set_attention(self) -> None:
         """Time and energy per context token and per pair, in full and in windowed layers."""
@@ -138,6 +142,8 @@ class RooflineTiming:
         kv_xpu, full_share = deployment.kv_bytes_per_token_and_xpu, model.full_kv_share
         read_s = kv_xpu / (eff.kv_eff * xpu.bandwidth_bytes_per_s)
         read_j = power.memory_w * tp * kv_xpu / xpu.bandwidth_bytes_per_s
+        self._active_w = power.active_w * tp
+        self._peak_headroom_w = math.inf if power.peak_w is None else (power.peak_w - power.static_w) * tp
         pair, pair_w = model.attention_flops_per_pair(), model.attention_flops_per_pair(windowed=True)
         prompt = model.attention_flops_per_pair(prefill=True)
         prompt_w = model.attention_flops_per_pair(windowed=True, prefill=True)
@@ -146,22 +152,25 @@ class RooflineTiming:
         # latent attention does so much arithmetic per byte that it can be bound by that
         self._tau = max(read_s * full_share, pair / rate)
         self._tau_w = max(read_s * (1.0 - full_share), pair_w / rate)
-        self._eps = read_j * full_share + power.compute_w * pair / peak16
-        self._eps_w = read_j * (1.0 - full_share) + power.compute_w * pair_w / peak16
+        self._eps = self._work_j(self._tau, read_j * full_share + power.compute_w * pair / peak16)
+        self._eps_w = self._work_j(self._tau_w, read_j * (1.0 - full_share) + power.compute_w * pair_w / peak16)
         self.rho, self.rho_w = prompt / rate, prompt_w / rate
-        self.rho_j, self.rho_w_j = (power.compute_w * each / peak16 for each in (prompt, prompt_w))
+        self.rho_j = self._work_j(self.rho, power.compute_w * prompt / peak16)
+        self.rho_w_j = self._work_j(self.rho_w, power.compute_w * prompt_w / peak16)
+
+    def _work_j(self, seconds: float, joules: float) -> float:
+        """Dynamic energy of kernels that run for `seconds` and take `joules` by FLOP and byte, at most peak power."""
+        return min(self._active_w * seconds + joules, self._peak_headroom_w * seconds)
 
     def step(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
         """See `StepTiming.step`."""
-        deployment, eff = self.deployment, self._eff
-        power = deployment.xpu.power
+        eff, layers = self._eff, self.deployment.model.layers
         tokens, sequences = decoding + prefill_tokens, decoding + prefills
-        fixed_s, flops, weights = self._gemms(tokens)
-        fixed_s += self._head_s(sequences) + eff.seq_overhead_s * sequences
-        fixed_s += self._attention_start_s(decoding, prefill_tokens, prefills)
-        flops += 2.0 * deployment.model.head_params * sequences
-        fixed_j = power.compute_w * flops * deployment.tp / self._peak
-        fixed_j += power.memory_w * weights * deployment.tp / self._bandwidth
+        fixed_s, fixed_j = self._gemms(tokens)
+        head_s, head_j = self._head(sequences)
+        start_s = self._attention_start_s(decoding, prefill_tokens, prefills)
+        fixed_s += head_s + start_s + self._host_s + eff.layer_overhead_s * layers + eff.seq_overhead_s * sequences
+        fixed_j += head_j + self._active_w * start_s
         tau, tau_w = self._tau, self._tau_w
         if prefills:
             # without splitting along the context, each decoding query takes the rows of a whole tile
@@ -189,8 +198,8 @@ class RooflineTiming:
         start_s = layers * (interpolate(eff.attn_start, 0.0) + idle_tiles * eff.idle_tile_s)
         return start_s + rows * eff.attn_pad * (self.rho + self.rho_w)
 
-    def _gemms(self, tokens: int) -> tuple[float, float, float]:
-        """What depends on the tokens of a step alone: time of all but head and attention [s], FLOP, weight bytes."""
+    def _gemms(self, tokens: int) -> tuple[float, float]:
+        """Kernels that depend on the tokens of a step alone, all but head and attention: time [s], energy [J]."""
         known = self._gemms_cache.get(tokens)
         if known is None:
             model, eff, precision = self.deployment.model, self._eff, self.deployment.precision
@@ -203,9 +212,11 @@ class RooflineTiming:
                 rows = tokens * model.experts_per_token / experts  # tokens that each visited expert sees
                 row_s = self._expert_flops * tokens / (rows * self._flops_per_s)
                 seconds += self._gemm_s(row_s, rows, expert_bytes) / eff.moe_eff
-            seconds += self._collectives_s(tokens) + self._elementwise_s * tokens
-            seconds += eff.step_overhead_s + eff.layer_overhead_s * model.layers + eff.moe_overhead_s * model.moe_layers
-            known = self._gemms_cache[tokens] = (seconds, (self._dense_flops + self._expert_flops) * tokens, weights)
+            flops = (self._dense_flops + self._expert_flops) * tokens
+            joules = self._work_j(seconds, self._by_work_j(flops, weights - self._head_bytes))
+            others_s = self._collectives_s(tokens) + self._elementwise_s * tokens
+            others_s += eff.moe_overhead_s * model.moe_layers
+            known = self._gemms_cache[tokens] = (seconds + others_s, joules + self._active_w * others_s)
         return known
 
     def _gemm_s(self, row_s: float, rows: float, nbytes: float, tile: int = 1) -> float:
@@ -215,14 +226,22 @@ class RooflineTiming:
         compute_s = row_s * tiled / interpolate(eff.compute_curve, tiled, 1.0)
         return max(compute_s, nbytes / (eff.weight_eff * self._bandwidth * interpolate(eff.weight_curve, rows, 1.0)))
 
-    def _head_s(self, sequences: int) -> float:
-        """Time of the output head, one row a sequence, in 16 bit also where the layers are narrower; and of a sort."""
+    def _by_work_j(self, flops: float, nbytes: float) -> float:
+        """Energy by FLOP and byte of weights [J]."""
+        power, tp = self.deployment.xpu.power, self.deployment.tp
+        return (power.compute_w * flops / self._peak + power.memory_w * nbytes / self._bandwidth) * tp
+
+    def _head(self, sequences: int) -> tuple[float, float]:
+        """The output head, one row a sequence, in 16 bit also where the layers are narrower; and a sort: [s], [J]."""
         known = self._head_cache.get(sequences)
         if known is None:
-            known = self._gemm_s(self._head_row_s, sequences, self._head_bytes, self._eff.gemm_tile)
+            model = self.deployment.model
+            seconds = self._gemm_s(self._head_row_s, sequences, self._head_bytes, self._eff.gemm_tile)
+            joules = self._work_j(seconds, self._by_work_j(2.0 * model.head_params * sequences, self._head_bytes))
             if self.deployment.sorted_sampling:
-                known += self._eff.sort_s * self.deployment.model.vocab * sequences
-            self._head_cache[sequences] = known
+                sort_s = self._eff.sort_s * model.vocab * sequences
+                seconds, joules = seconds + sort_s, joules + self._active_w * sort_s
+            known = self._head_cache[sequences] = (seconds, joules)
         return known
 
     def _collectives_s(self, tokens: int) -> float:

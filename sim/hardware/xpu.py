@@ -25,6 +25,7 @@ class TimingCoefficients:
         step_overhead_s: fixed time a step [s].
         layer_overhead_s: fixed time a layer and step, beside attention: launches of GEMMs and of small kernels [s].
         seq_overhead_s: time a sequence and step, such as sampling [s].
+        peer_overhead_s: time a step and further xPU of a tensor-parallel replica, as hosts hand out work [s].
         link_bytes_per_s: bandwidth of one xPU towards its tensor-parallel peers [bytes/s].
         link_latency_s: time an all-reduce takes before its bytes [s].
         compute_curve: (tokens of a step, share of `compute_eff`): small GEMMs leave cores idle.
@@ -65,6 +66,7 @@ class TimingCoefficients:
     attn_pad: float = 0.0
     idle_tile_s: float = 0.0
     sort_s: float = 0.0
+    peer_overhead_s: float = 0.0
     skew_decode: Knots = ()
     skew_mixed: Knots = ()
 
@@ -87,6 +89,7 @@ class TimingCoefficients:
             "idle_tile_s",
             "sort_s",
             "moe_overhead_s",
+            "peer_overhead_s",
         )
         check_finite("timing", self, positive=positive, non_negative=(*overheads, "activation_passes", "attn_pad"))
         if self.link_bytes_per_s is not None:
@@ -100,20 +103,31 @@ class TimingCoefficients:
 
 @dataclass(frozen=True, slots=True)
 class PowerCoefficients:
-    """Power of one busy xPU, P = static_w + compute_w * MFU + memory_w * MBU, never above the TDP.
+    """Power of one busy xPU, P = static_w + active_w * busy + compute_w * MFU + memory_w * MBU, never above the TDP.
+
+    `busy` is the share of time in which a kernel runs, as against gaps in which the chip waits for its host.
 
     Attributes:
-        static_w: power of a busy chip that neither computes nor reads [W].
+        static_w: power of a chip at work, between two kernels [W].
         compute_w: further power at peak FLOP/s [W].
         memory_w: further power at peak bandwidth [W].
+        active_w: further power while any kernel runs [W].
+        peak_w: power at which kernels top out at their measured speeds, which the limit already holds back [W]; None
+            if they were timed without a limit, so that one that would pass the TDP slows down.
     """
 
     static_w: float
     compute_w: float
     memory_w: float
+    active_w: float = 0.0
+    peak_w: float | None = None
 
     def __post_init__(self) -> None:
-        check_finite("power", self, non_negative=("static_w", "compute_w", "memory_w"))
+        check_finite("power", self, non_negative=("static_w", "compute_w", "memory_w", "active_w"))
+        if self.peak_w is not None:
+            check_finite("power", self, positive=("peak_w",))
+            if self.peak_w <= self.static_w:
+                raise InputError("power.peak_w", self.peak_w, f"more than static_w ({self.static_w:g} W)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +141,8 @@ class XPU:
         bandwidth_bytes_per_s: peak memory bandwidth [bytes/s].
         tdp_w: power limit [W].
         idle_w: power with an engine loaded and nothing to do [W].
+        standby_s, sleep_w: seconds without work after which an idle xPU draws less, and how much [s], [W]; None where
+            it is not known to do so. A power log is compared with them; a simulated fleet idles at `idle_w`.
         timing, power: coefficients, see their classes.
         memory_reserved_bytes: memory that runtime, activations and graphs take beside weights [bytes].
         die_mm2, node_nm: die area [mm2] and manufacturing node [nm].
@@ -148,6 +164,8 @@ class XPU:
     memory_reserved_bytes: float = 0.0
     die_mm2: float | None = None
     node_nm: float | None = None
+    standby_s: float | None = None
+    sleep_w: float | None = None
     memory_type: str | None = None
     weight_only_formats: tuple[str, ...] = ()
     provenance: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
@@ -156,6 +174,9 @@ class XPU:
         where = f"xpus.{self.id}"
         check_finite(where, self, positive=("memory_bytes", "bandwidth_bytes_per_s", "tdp_w"))
         check_finite(where, self, non_negative=("idle_w", "memory_reserved_bytes"))
+        for name in ("standby_s", "sleep_w"):
+            if getattr(self, name) is not None:
+                check_finite(where, self, non_negative=(name,))
         for name in ("die_mm2", "node_nm"):
             if getattr(self, name) is not None:
                 check_finite(where, self, positive=(name,))

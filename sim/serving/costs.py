@@ -16,6 +16,7 @@ class Shared:
     Args:
         timing: what steps cost.
         padding: sizes in tokens, ascending, to which smaller steps are padded; larger steps run as they are.
+        parts: parts of a token that contexts are counted in.
 
     Attributes:
         waiting: sequences that wait, over all engines: what routers read of a pool without asking each.
@@ -23,10 +24,10 @@ class Shared:
         mixed_costs: costs of steps with prefill, by (decoding sequences, prompt tokens, prompts).
     """
 
-    __slots__ = ("_padding", "_timing", "decode_costs", "mixed_costs", "waiting")
+    __slots__ = ("_padding", "_parts", "_timing", "decode_costs", "mixed_costs", "waiting")
 
-    def __init__(self, timing: StepTiming, padding: tuple[int, ...] = ()) -> None:
-        self._timing, self._padding = timing, padding
+    def __init__(self, timing: StepTiming, padding: tuple[int, ...] = (), parts: int = 1) -> None:
+        self._timing, self._padding, self._parts = timing, padding, parts
         self.waiting = 0
         self.decode_costs: dict[int, Cost] = {}
         self.mixed_costs: dict[tuple[int, int, int], Cost] = {}
@@ -37,9 +38,9 @@ class Shared:
         padded = self._padded(decoding, prefill_tokens, prefills)
         cost = (
             complex(padded.fixed_s, padded.fixed_j),
-            complex(step.tau * (1.0 - step.alpha), step.eps),
-            step.tau * step.alpha,
-            complex(step.tau_w, step.eps_w),
+            complex(step.tau * (1.0 - step.alpha), step.eps) / self._parts,
+            step.tau * step.alpha / self._parts,
+            complex(step.tau_w, step.eps_w) / self._parts,
             step.never_capped and padded.never_capped,
         )
         if prefills:

@@ -7,11 +7,14 @@ S the sum of contexts,
 
     equal      += (E - kappa * S) / tokens     equal parts: all but attention, and the skew of attention
     by_context += kappa                        attention, by context tokens read
-    by_moment  += kappa * j
+    by_moment  += kappa * j * pace
 
 and a sequence's share is d(equal) + offset * d(by_context) + d(by_moment). Windowed layers read a bounded context and
-go by equal parts. Time and dynamic energy obey the same formulas, so they ride together as one complex number,
-seconds + 1j * joules: half the work on the hottest path.
+go by equal parts. With speculative decoding a step yields a fraction of tokens on average: contexts are then counted in
+*parts* of a token, and grow by `pace` parts a step; without it a part is a token and the pace is 1.
+
+Time and dynamic energy obey the same formulas, so they ride together as one complex number, seconds + 1j * joules: half
+the work on the hottest path.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from sim.serving.kv_cache import decode_blocks
 from sim.serving.sequence import NO_MARKS, Sequence
 
 REBASE_STEPS = 1 << 18  #: steps after which share totals start anew, so that differences keep their digits
@@ -31,7 +35,9 @@ class DecodeSet:
 
     Attributes:
         n: sequences in the set.
-        context: sum of the contexts that the next step reads [tokens].
+        parts: parts of a token that contexts are counted in; pace: parts that a sequence gains a step; queries: tokens
+            that it has in a step, drafted ones included; ahead: parts that it holds memory for beyond its context.
+        context: sum of the contexts that the next step reads [parts].
         j: counter of the next step.
         by_class: n by SLO class.
         running: admitted sequences in order of admission, prompts in prefill included.
@@ -43,25 +49,39 @@ class DecodeSet:
 
     # fmt: off
     __slots__ = (
-        "_below", "_by_context", "_by_moment", "_contexts", "_equal", "_finishes", "_residues", "_skewed",
-        "_window", "_window_context", "_windows", "active_w", "base", "block_size", "by_class", "context",
-        "first_row", "j", "n", "now_intensity", "preemption_gaps", "rows", "running", "varying",
+        "_below", "_block", "_by_context", "_by_moment", "_contexts", "_equal", "_finishes", "_residues", "_skewed",
+        "_slack", "_window", "_window_context", "_window_parts", "_windows", "active_w", "ahead", "base", "block_size",
+        "by_class", "context", "first_row", "j", "n", "now_intensity", "pace", "parts", "preemption_gaps", "queries",
+        "rows", "running", "varying",
     )
     # fmt: on
 
-    def __init__(self, block_size: int, window: int, skewed: bool, classes: int, active_w: float) -> None:
+    def __init__(
+        self,
+        block_size: int,
+        window: int,
+        skewed: bool,
+        classes: int,
+        active_w: float,
+        parts: int = 1,
+        pace: int = 1,
+        drafts: int = 0,
+    ) -> None:
         self.block_size = block_size
+        self.parts, self.pace, self.queries, self.ahead = parts, pace, 1 + drafts, drafts * parts
+        self._block = block_size * parts  # parts a block holds
+        self._slack = self.ahead + self._block - 1  # most parts a sequence holds memory for beyond its context
         self.active_w = active_w
         self.now_intensity = 0.0
         self.varying = False
         self.running: dict[Sequence, None] = {}
         self.by_class = [0] * classes
         self.n = self.context = self.j = self.base = 0
-        self._residues = [0] * block_size
+        self._residues = [0] * self._block
         self._finishes: list[tuple[int, int, Sequence]] = []  # heap: counter at which a sequence has ended
         self._skewed = skewed
         self._contexts: list[tuple[int, int, Sequence]] = []  # heap with stale entries: longest context on top
-        self._window = window
+        self._window, self._window_parts = window, window * parts
         self._windows: list[tuple[int, int, Sequence]] = []  # heap with stale entries: counter that fills the window
         self._below = self._window_context = 0  # contexts below the window; sum of min(context, window)
         self._equal = self._by_context = self._by_moment = 0j
@@ -72,8 +92,8 @@ class DecodeSet:
     def join(self, seq: Sequence) -> None:
         """Let a sequence decode from the next step on; `seq.emitted` counts its tokens so far."""
         j = self.j
-        context = seq.length + 1
-        offset = seq.offset = context - j
+        context = (seq.length + 1) * self.parts
+        offset = seq.offset = context - j * self.pace
         request = seq.request
         seq.decoding = True
         seq.row = self.first_row + len(self.rows)
@@ -81,34 +101,43 @@ class DecodeSet:
         self.n += 1
         self.context += context
         self.by_class[request.slo_class] += 1
-        self._residues[offset % self.block_size] += 1
-        heappush(self._finishes, (j + seq.target - seq.emitted, request.id, seq))
+        self._residues[(offset + self.ahead) % self._block] += 1
+        steps = -((seq.emitted - seq.target) * self.parts // self.pace)
+        heappush(self._finishes, (j + steps, request.id, seq))
         if self._skewed:
             heappush(self._contexts, (-offset, request.id, seq))
         if self._window:
-            self._window_context += min(context, self._window)
-            if context < self._window:
+            self._window_context += min(context, self._window_parts)
+            if context < self._window_parts:
                 self._below += 1
-                heappush(self._windows, (self._window - offset, request.id, seq))
+                heappush(self._windows, (self._full_at(offset), request.id, seq))
 
     def leave(self, seq: Sequence) -> None:
         """Take a sequence out of the sums and settle its shares. The caller keeps the heap of finishes."""
-        context = seq.offset + self.j
+        context = seq.offset + self.j * self.pace
         self.settle(seq)
         seq.decoding = False
         seq.last_row = self.first_row + len(self.rows) - 1
         self.n -= 1
         self.context -= context
         self.by_class[seq.request.slo_class] -= 1
-        self._residues[seq.offset % self.block_size] -= 1
+        self._residues[(seq.offset + self.ahead) % self._block] -= 1
         if self._window:
-            self._window_context -= min(context, self._window)
-            if context < self._window:
+            self._window_context -= min(context, self._window_parts)
+            if context < self._window_parts:
                 self._below -= 1
+
+    def gained(self, seq: Sequence, j: int) -> int:
+        """Tokens that a decoding sequence has got since it joined, before the step with counter `j`."""
+        return min(seq.target - seq.emitted, (seq.offset + j * self.pace) // self.parts - seq.length - 1)
+
+    def decode_blocks(self, j: int, context: int) -> int:
+        """KV blocks of the set in the step with counter `j`, in which it reads `context` parts."""
+        return decode_blocks(self._residues, j * self.pace, context + self.n * self.ahead)
 
     def withdraw(self, seq: Sequence) -> None:
         """`leave` before the end: also drops it from the heap of finishes."""
-        seq.emitted += self.j - (seq.length + 1 - seq.offset)
+        seq.emitted += self.gained(seq, self.j)
         self.leave(seq)
         self._finishes = [entry for entry in self._finishes if entry[2] is not seq]
         heapify(self._finishes)
@@ -116,7 +145,7 @@ class DecodeSet:
     def settle(self, seq: Sequence) -> None:
         """Add to a sequence what it used since its marks, and move the marks to now."""
         equal, by_context, by_moment = seq.marks
-        offset = seq.offset + self.base
+        offset = seq.offset + self.base * self.pace
         share = (self._equal - equal) + offset * (self._by_context - by_context) + (self._by_moment - by_moment)
         seq.decode += share
         if self.varying:
@@ -146,12 +175,16 @@ class DecodeSet:
             top = heap[0]
         return -top[0]
 
+    def _full_at(self, offset: int) -> int:
+        """Counter of the first step that reads a whole window."""
+        return -((offset - self._window_parts) // self.pace)
+
     def next_full_window(self) -> int | None:
         """Counter of the first step whose context fills some sequence's window; None if there is none."""
         heap = self._windows
         while heap:
             counter, _, seq = heap[0]
-            if seq.decoding and seq.offset == self._window - counter:
+            if seq.decoding and self._full_at(seq.offset) == counter:
                 return counter
             heappop(heap)
         return None
@@ -159,5 +192,6 @@ class DecodeSet:
     def close_windows(self) -> None:
         """Move sequences whose context has reached the window out of the growing ones."""
         while (counter := self.next_full_window()) is not None and counter <= self.j:
-            heappop(self._windows)
+            _, _, seq = heappop(self._windows)
             self._below -= 1
+            self._window_context -= seq.offset + self.j * self.pace - self._window_parts

@@ -1,25 +1,26 @@
-"""KV blocks of a batch whose contexts all grow by one token a step, counted by residue instead of by sequence.
+"""KV blocks of a batch whose contexts all grow alike, counted by residue instead of by sequence.
 
-A decoding sequence that reads `offset + j` tokens in the step with counter j holds ceil((offset + j) / B) blocks in it.
-Only `offset mod B` decides when it takes its next block, so B counters answer for the whole batch.
+A decoding sequence that needs room for `offset + at` tokens, where `at` grows by one a step, holds
+ceil((offset + at) / B) blocks. Only `offset mod B` decides when it takes its next block, so B counters answer for the
+whole batch. Where contexts grow by fractions of a token, all is in those fractions.
 """
 
 from __future__ import annotations
 
 
-def decode_blocks(residues: list[int], j: int, context: int) -> int:
-    """Blocks that the decode set holds in the step with counter `j`.
+def decode_blocks(residues: list[int], at: int, context: int) -> int:
+    """Blocks that the decode set holds `at` tokens after its offsets.
 
     Args:
         residues: how many sequences have `offset mod B == i`, for i in 0..B-1.
-        j: step counter.
-        context: sum of the contexts read in that step [tokens].
+        at: growth since the offsets.
+        context: sum of offset + at [tokens].
     """
     block = len(residues)
     padding = 0
     for residue, count in enumerate(residues):
         if count:
-            padding += count * (-(residue + j) % block)
+            padding += count * (-(residue + at) % block)
     return (context + padding) // block
 
 

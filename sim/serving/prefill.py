@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from sim.serving.kv_cache import decode_blocks
 from sim.serving.sequence import Sequence
 
 if TYPE_CHECKING:
@@ -77,14 +76,15 @@ def prefill_work(scheduler: Scheduler, chunks: list[tuple[Sequence, int]]) -> Pr
 
 def _steps_in_memory(scheduler: Scheduler, done: int, chunk: int, k: int) -> int:
     """How many of `k` equal steps fit in memory; the first one does."""
-    block, n, blocks = scheduler.block_size, scheduler.n, scheduler.room
-    if (scheduler.context + n * (k + block - 2)) // block - (-(done + chunk * k) // block) <= blocks:
+    block, growth, blocks = scheduler.block_size, scheduler.n * scheduler.pace, scheduler.room
+    most = (scheduler.context + growth * (k - 1) + scheduler.n * scheduler._slack) // scheduler._block
+    if most - (-(done + chunk * k) // block) <= blocks:
         return k
     low, high = 1, k + 1
     while high - low > 1:
         steps = (low + high) // 2
         ahead = steps - 1
-        used = decode_blocks(scheduler._residues, scheduler.j + ahead, scheduler.context + n * ahead)
+        used = scheduler.decode_blocks(scheduler.j + ahead, scheduler.context + growth * ahead)
         if used - (-(done + chunk * steps) // block) <= blocks:
             low = steps
         else:

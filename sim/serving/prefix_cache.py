@@ -57,10 +57,11 @@ class PrefixCache:
         seq.units = hits
         seq.done = max(seq.request.cached, len(hits) * self.unit)
 
-    def register(self, seq: Sequence) -> None:
-        """A prompt has been computed: its units become resident, but for those that others computed meanwhile."""
+    def register(self, seq: Sequence, tokens: int) -> None:
+        """The first `tokens` tokens of a sequence have been computed: the units they fill become resident, but for
+        those that others computed meanwhile."""
         hashes = seq.request.hashes or ()
-        for unit in hashes[len(seq.units) : seq.request.prompt // self.unit]:
+        for unit in hashes[len(seq.units) : tokens // self.unit]:
             if unit not in self._users:
                 self._users[unit] = 1
                 seq.units.append(unit)

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 
 from sim.hardware.timing import StepTiming
+from sim.serving.adapters import AdapterSlots
 from sim.serving.costs import Shared
 from sim.serving.decode_set import DecodeSet
-from sim.serving.kv_cache import decode_blocks
+from sim.serving.options import Options
 from sim.serving.prefix_cache import PrefixCache
 from sim.serving.sequence import Sequence
-
-TOLERANCE_S = 1e-9  #: an arrival this close to a step boundary joins the step that starts there [s]
 
 
 class Scheduler(DecodeSet):
     """Fills steps. `schedule(t)` decides the step that starts at `t`; `admit(t)` tops it up with late arrivals.
 
     Attributes:
-        waiting: the queue, first come first served; a preempted sequence returns to its head.
+        waiting: the queue, in the order of admission that `options` name.
+        options: how it deviates from plain vLLM V1.
         blocks: usable KV blocks; max_seqs: most sequences that run at once; budget: most tokens a step may process.
         prefix: the prefix cache, or None; room: blocks, and those that shared prefixes save.
         shared: what it shares with the other replicas of its pool.
@@ -27,14 +26,19 @@ class Scheduler(DecodeSet):
         chunks: prompts in the coming step with the tokens each computes; held: their blocks, the step's included.
         left: token budget that the step leaves.
         preempted: True if the step preempted somebody; it then admits nobody.
-        async_scheduling: True if a step is scheduled while the one before runs: an arrival during step j joins step
-            j + 2 at the earliest; visible_s: arrivals up to then are seen [s].
+        visible_s: arrivals up to then are seen [s].
+        charges: what the coming step takes besides for single sequences, such as loading their adapter, as
+            (sequence, seconds + 1j * joules, whether that is a consequence of preemption).
+        adapters: those loaded, or None; swap_blocks: blocks that the host can still keep.
+        special: True if sequences hold anything but a seat and blocks of their own.
+        reserved: blocks set aside for whole lives, where `options.reserves`.
     """
 
     # fmt: off
     __slots__ = (
-        "_partial", "async_scheduling", "blocks", "budget", "chunks", "held", "left", "max_seqs", "preempted",
-        "preemptions", "prefix", "room", "shared", "visible_s", "waiting",
+        "_charges", "_closed", "_open", "_partial", "_whole", "adapters", "async_scheduling", "blocks",
+        "budget", "charges", "chunks", "held", "left", "max_seqs", "options", "preempted", "preemptions",
+        "prefix", "reserved", "room", "shared", "special", "swap_blocks", "visible_s", "waiting",
     )
     # fmt: on
 
@@ -48,31 +52,44 @@ class Scheduler(DecodeSet):
         timing: StepTiming,
         classes: int,
         active_w: float,
-        async_scheduling: bool,
+        options: Options,
         prefix: PrefixCache | None,
     ) -> None:
-        super().__init__(block_size, timing.window, timing.skewed, classes, active_w)
+        super().__init__(
+            block_size, timing.window, timing.skewed, classes, active_w, options.parts, options.pace, options.drafts
+        )
         self.shared, self.blocks, self.max_seqs, self.budget = shared, blocks, max_seqs, budget
         self.prefix, self.room = prefix, blocks
-        self.waiting: deque[Sequence] = deque()
+        self.options, self.waiting = options, options.queue()
         self._partial: Sequence | None = None  # the one prompt that a step left unfinished: always the last admitted
         self.chunks: list[tuple[Sequence, int]] = []
         self.held = self.left = self.preemptions = 0
         self.preempted = False
-        self.async_scheduling, self.visible_s = async_scheduling, math.inf
+        self.async_scheduling, self.visible_s = options.async_scheduling, math.inf
+        self.charges: list[tuple[Sequence, complex, bool]] = []
+        self.adapters = AdapterSlots(options.adapter_slots) if options.adapter_slots else None
+        self.swap_blocks, self.reserved = options.swap_tokens // block_size, 0
+        self._open = True  # whether the coming step may admit anybody
+        self._closed, self._whole = options.closed_batches, options.whole_prompts
+        self.special = prefix is not None or self.adapters is not None or options.reserves
+        self._charges = bool(options.swap_tokens or options.adapter_slots or options.encode)
 
     def schedule(self, t: float) -> bool:
         """Fill the step that starts at `t`: running decodes, the unfinished prompt, then the queue. False if empty."""
         n, block, partial = self.n, self.block_size, self._partial
         self.preempted = False
         self.chunks = []
+        if self.charges:
+            self.charges = []
+        if self._closed:
+            self._open = not self.running
         self.held = held = 0 if partial is None else -(-partial.done // block)
-        # an upper bound first: a sequence leaves at most B - 1 slots of its last block empty
-        if (self.context + n * (block - 1)) // block + held > self.room:
+        # an upper bound first, as if every sequence had just begun a block
+        if (self.context + n * self._slack) // self._block + held > self.room:
             self._make_room(t)
             partial = self._partial
             n = self.n
-        self.left = self.budget - n
+        self.left = self.budget - n * self.queries
         if self.prefix is not None:
             self.make_cache_fit(self.prefix, self.j, self.context)
         if partial is not None:
@@ -87,24 +104,24 @@ class Scheduler(DecodeSet):
         """Give the unfinished prompt its next chunk, or take it out if that does not fit."""
         chunk = min(partial.length - partial.done, self.left)
         held = -(-(partial.done + chunk) // self.block_size)
-        if self._fits(held):
-            self.chunks.append((partial, chunk))
-            self.held = held
-            self.left -= chunk
-            if self.prefix is not None:
-                self.make_cache_fit(self.prefix, self.j, self.context)
-        else:
+        while not self._fits(held):
             self._preempt(t)
+            if self._partial is None:
+                return
+        self.chunks.append((partial, chunk))
+        self.held = held
+        self.left = self.budget - self.n * self.queries - chunk
+        if self.prefix is not None:
+            self.make_cache_fit(self.prefix, self.j, self.context)
 
     def _fits(self, blocks: int) -> bool:
         """Whether `blocks` blocks fit beside what the decode set takes in the coming step."""
-        n, block = self.n, self.block_size
-        if (self.context + n * (block - 1)) // block + blocks <= self.room:
+        if (self.context + self.n * self._slack) // self._block + blocks <= self.room:
             return True
-        return decode_blocks(self._residues, self.j, self.context) + blocks <= self.room
+        return self.decode_blocks(self.j, self.context) + blocks <= self.room
 
     def _make_room(self, t: float) -> None:
-        """Preempt from the tail of `running` until the decode set's next step fits."""
+        """Preempt until the decode set's next step fits."""
         while not self._fits(self.held):
             if self.prefix is not None:
                 self.prefix.evict(0)  # memory is full to the last block when somebody has to go
@@ -114,71 +131,134 @@ class Scheduler(DecodeSet):
         """Admit from the head of the queue while seats, token budget and memory last. A prompt is admitted only if
         all of it would fit; its blocks are taken chunk by chunk."""
         waiting, running, block = self.waiting, self.running, self.block_size
+        if not self._open:
+            return
         while waiting and self.left > 0 and len(running) < self.max_seqs:
-            seq = waiting[0]
-            if seq.queued_s > self.visible_s + TOLERANCE_S:
+            seq = waiting.first(self.visible_s)
+            if seq is None:
                 return
-            if self.prefix is not None:
-                if not self._admit_prefix(self.prefix, seq):
+            if self.special:
+                if not self._obtain(seq):
                     return
             elif not self._fits(self.held - (-seq.length // block)):
                 return
-            waiting.popleft()
+            waiting.take()
             self.shared.waiting -= 1
             running[seq] = None
+            if self._charges:
+                self._charge(seq)
             if seq.scheduled_s < 0.0:
                 seq.scheduled_s = t
-            chunk = min(seq.length - seq.done, self.left)
+            chunk = seq.length - seq.done
+            if chunk > self.left and not self._whole:
+                chunk = self.left
             self.chunks.append((seq, chunk))
             self.held -= -(seq.done + chunk) // block
             self.left -= chunk
             if self.prefix is not None:
                 self.make_cache_fit(self.prefix, self.j, self.context)
 
+    def _obtain(self, seq: Sequence) -> bool:
+        """Get a sequence what it needs besides a seat and budget, if all of it is there: memory, an adapter's slot."""
+        if self.adapters is not None and not self.adapters.has_room(seq.request.traits.adapter):
+            return False
+        if self.prefix is not None:
+            return self._admit_prefix(self.prefix, seq)
+        if not self._fits(self.held - (-seq.length // self.block_size)):
+            return False
+        return not self.options.reserves or self._reserve(seq)
+
+    def _reserve(self, seq: Sequence) -> bool:
+        """Set the memory of a sequence's whole life aside, if there is as much, and budget for a prompt in one piece.
+
+        A prompt beyond the budget is the only one of its step.
+        """
+        if self.options.whole_prompts and seq.length - seq.done > self.left and self.chunks:
+            return False
+        blocks = self._life_blocks(seq)
+        if self.reserved + blocks > self.room:
+            return False
+        self.reserved += blocks
+        return True
+
+    def _life_blocks(self, seq: Sequence) -> int:
+        """Most blocks that a sequence holds: the KV of its last token is never needed, that of drafted ones is."""
+        beyond = self.options.drafts + (self.parts > 1)  # its last context may end on a fraction
+        return -(-(seq.request.prompt + seq.target - 1 + beyond) // self.block_size)
+
+    def _charge(self, seq: Sequence) -> None:
+        """Note what admitting a sequence takes besides its tokens."""
+        options = self.options
+        if seq.swapped:
+            self.charges.append((seq, complex(seq.done * options.swap_s), True))
+            self.swap_blocks += seq.swapped
+            seq.swapped = 0
+        if self.adapters is not None and self.adapters.acquire(seq.request.traits.adapter):
+            self.charges.append((seq, complex(options.adapter_load_s), False))
+        if options.encode is not None and seq.scheduled_s < 0.0 and (charge := options.encode(seq.request)):
+            self.charges.append((seq, charge, False))
+
     def _admit_prefix(self, prefix: PrefixCache, seq: Sequence) -> bool:
         """Let a sequence share what is resident of its prefix, if all of it then fits."""
-        hits = prefix.hits(seq)
+        hits = [] if seq.swapped else prefix.hits(seq)
         if not self._fits(self.held - (-seq.length // self.block_size) - prefix.shared_blocks(hits)):
             return False
-        prefix.acquire(seq, hits)
+        if not seq.swapped:
+            prefix.acquire(seq, hits)
         self.room = self.blocks + prefix.saved
         if seq.scheduled_s < 0.0:
             seq.cached = seq.done
         return True
 
     def release(self, seq: Sequence) -> None:
-        """Give up a sequence's share of the prefix cache."""
+        """Give up a sequence's share of the prefix cache, its adapter and what was reserved for it."""
+        if self.adapters is not None:
+            self.adapters.release(seq.request.traits.adapter)
+        if self.reserved:
+            self.reserved -= self._life_blocks(seq)
         if self.prefix is not None:
             self.prefix.release(seq)
             self.room = self.blocks + self.prefix.saved
 
     def make_cache_fit(self, prefix: PrefixCache, j: int, context: int) -> None:
         """Evict idle prefixes that the blocks in use in the step with counter `j` leave no room for."""
-        n, block = self.n, self.block_size
-        if (context + n * (block - 1)) // block + self.held + prefix.idle_blocks > self.room:
-            prefix.evict(self.room - self.held - decode_blocks(self._residues, j, context))
+        if (context + self.n * self._slack) // self._block + self.held + prefix.idle_blocks > self.room:
+            prefix.evict(self.room - self.held - self.decode_blocks(j, context))
 
     def _preempt(self, t: float) -> None:
-        """Take the last admitted sequence out, back to the head of the queue, to be computed again from its start."""
-        seq, _ = self.running.popitem()
+        """Take a sequence out, back into the queue: to be computed again from its start, or to be swapped back in."""
+        seq = self.waiting.victim(self.running)
+        del self.running[seq]
         if seq.decoding:
             self.withdraw(seq)
             seq.last_s = t
             if seq.segments is None:
                 seq.segments = []
             seq.segments.append((seq.row, seq.last_row, 0.0))
+            seq.length = seq.done = seq.request.prompt + seq.emitted
+            seq.done -= 1  # the last token's KV comes with the step that it begins
         else:
             self._partial = None
             self.held = 0
-        seq.waste += seq.prefill
-        seq.waste_g += seq.prefill_g
-        seq.prefill = 0j
-        seq.prefill_g = 0.0
-        seq.length = seq.request.prompt + seq.emitted
-        seq.done = seq.request.cached
+        if not self._swap_out(seq):
+            seq.waste += seq.prefill
+            seq.waste_g += seq.prefill_g
+            seq.prefill = 0j
+            seq.prefill_g = 0.0
+            seq.done = seq.request.cached
         self.release(seq)
         seq.preemptions += 1
         self.preemptions += 1
         self.preempted = True
-        self.waiting.appendleft(seq)
+        self.waiting.put_back(seq)
         self.shared.waiting += 1
+
+    def _swap_out(self, seq: Sequence) -> bool:
+        """Copy a sequence's KV to the host, if it has room."""
+        blocks = -(-seq.done // self.block_size)
+        if not 0 < blocks <= self.swap_blocks:
+            return False
+        self.swap_blocks -= blocks
+        seq.swapped = blocks
+        self.charges.append((seq, complex(seq.done * self.options.swap_s), True))
+        return True

@@ -25,7 +25,7 @@ class Sequence:
         row, last_row: rows of the step clock in which it decoded; of the last decode phase if there were several.
         segments: (first row, last row, gap to the next token [s]) of the decode phases that a preemption ended.
         units: shared prefix units it holds; cached: prompt tokens that its first admission found computed.
-        preemptions: how often it lost its KV cache.
+        preemptions: how often it lost its KV cache; swapped: blocks of it that the host keeps meanwhile.
         marks: the engine's share totals when it was last settled.
         prefill, decode, waste: its shares of active time and dynamic energy, as seconds + 1j * joules: of its (last)
             prefill, of its decode steps, and of prefills that a preemption threw away.
@@ -54,6 +54,7 @@ class Sequence:
         "row",
         "scheduled_s",
         "segments",
+        "swapped",
         "target",
         "units",
         "waste",
@@ -67,7 +68,7 @@ class Sequence:
         self.queued_s = queued_s
         self.on_done = on_done
         self.scheduled_s = self.first_s = self.last_s = -1.0
-        self.emitted = self.offset = self.row = self.preemptions = 0
+        self.emitted = self.offset = self.row = self.preemptions = self.swapped = 0
         self.done = self.cached = request.cached
         self.units: list[int] = []
         self.last_row = -1

@@ -1,4 +1,4 @@
-"""Where requests come from: arrival processes with length models, or traces. See docs/workloads.md."""
+"""Where requests come from: arrival processes with length models, conversations, or traces. See docs/workloads.md."""
 
 from sim.workload.arrivals import ArrivalProcess, ConstantRate, Gamma, OnOff, Poisson, Weibull
 from sim.workload.base import RequestBatch, Workload
@@ -13,6 +13,8 @@ from sim.workload.lengths import (
     LogNormal,
     Marginal,
 )
+from sim.workload.sessions import SessionWorkload
+from sim.workload.shared_prefix import SharedPrefix
 from sim.workload.synthetic import SyntheticWorkload
 from sim.workload.traces import TraceWorkload
 
@@ -32,6 +34,8 @@ __all__ = [
     "OnOff",
     "Poisson",
     "RequestBatch",
+    "SessionWorkload",
+    "SharedPrefix",
     "SyntheticWorkload",
     "TimeVarying",
     "TraceWorkload",

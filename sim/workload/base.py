@@ -24,9 +24,11 @@ class RequestBatch:
         output_tokens: int64 [n], at least 1.
         slo_class: int64 [n], index into the workload's `slo_classes`.
         hashes: for each request the names of its prompt's prefix units, of the workload's `prefix_unit` tokens each,
-            for engines that cache prefixes; equal names stand for equal tokens up to there. None for none.
+            for engines that cache prefixes; equal names stand for equal tokens up to there. Names beyond the prompt's
+            stand for units that the answer fills. None for none.
         cached_tokens: int64 [n], prompt tokens found in a prefix cache, fewer than the prompt's; None for none.
         traits: tenant, priority, deadline, adapter and images of each request; None where none has any.
+        session: int64 [n], the conversation that each is a turn of, from 0; None where there are none.
     """
 
     arrival_s: npt.NDArray[np.float64]
@@ -36,6 +38,7 @@ class RequestBatch:
     cached_tokens: npt.NDArray[np.int64] | None = None
     hashes: list[tuple[int, ...]] | None = None
     traits: list[Traits] | None = None
+    session: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)

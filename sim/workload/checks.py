@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 import numbers
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from sim.errors import InputError
 from sim.qoe import SLOClass
 
+T = TypeVar("T")
 MAX_RATE = 1e9  #: fastest and (its inverse) slowest arrivals accepted [1/s]; keeps times finite
 MAX_TOKENS = 10**9  #: longest prompt or output accepted [tokens]; far above any model, far below int64
 
@@ -103,3 +106,38 @@ def slo_mix(value: Sequence[float] | None, classes: Sequence[SLOClass]) -> list[
     if not 0.0 < total < math.inf:
         raise InputError("workload.slo_mix", value, accepted)
     return [math.fsum(weights[: i + 1]) / total for i in range(len(weights))]
+
+
+def flag(key: str, value: object) -> bool:
+    """Return true or false."""
+    if not isinstance(value, bool):
+        raise InputError(key, value, "true | false")
+    return value
+
+
+def arguments(key: str, value: object, cls: type, accepted: str = "") -> dict[str, Any]:
+    """Return the arguments of `cls` that a mapping of a configuration holds; `key` itself is none of them.
+
+    Raises:
+        InputError: it is no mapping, has a key that the class does not know, or lacks one that it needs.
+    """
+    parameters = {name: each for name, each in inspect.signature(cls).parameters.items() if name != "key"}
+    if not isinstance(value, Mapping):
+        raise InputError(key, value, accepted or f"a mapping of {', '.join(parameters)}, or null")
+    for name, entry in value.items():
+        if name not in parameters:
+            raise InputError(f"{key}.{name}", entry, f"no such key; keys here: {', '.join(parameters)}")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in value:
+            raise InputError(f"{key}.{name}", None, "a value; it is needed here")
+    return {str(name): entry for name, entry in value.items()}
+
+
+def made(key: str, value: object, cls: type[T]) -> T:
+    """Return an object of `cls` made of a mapping of its arguments; an object of it passes."""
+    return value if isinstance(value, cls) else cls(**arguments(key, value, cls))
+
+
+def optional(key: str, value: object, cls: type[T]) -> T | None:
+    """Return what `made` does, or None for None."""
+    return None if value is None else made(key, value, cls)

@@ -19,51 +19,14 @@ import numpy as np
 
 from sim.errors import InputError
 from sim.workload.checks import MAX_TOKENS
+from sim.workload.layouts import LAYOUTS, SECONDS, guess, settle, settle_traits
 from sim.workload.lengths import FloatArray, IntArray
+from sim.workload.trait_columns import TraitReader
+from sim.workload.traits import TraitColumns
 
 BLOCK = 8192  #: rows converted at a time
-FIELDS = ("arrival", "prompt", "output")
-SECONDS = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}  #: time units of numeric timestamps [s]
-TIME_UNITS = (*SECONDS, "datetime")
 MICROSECOND = dt.timedelta(microseconds=1)
 TOKENS_ACCEPTED = f"a whole number of tokens from 1 to {MAX_TOKENS}"
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """Where a format keeps what a request needs.
-
-    Attributes:
-        names: for arrival, prompt and output the names that occur; the first one present counts.
-        time_unit: one of `TIME_UNITS`.
-        json: one JSON object a line, rather than CSV with a header.
-        drop_failed: rows without output tokens are failed requests of the measured system, not errors.
-        hashes: where a list of names for the prompt's prefix units is.
-    """
-
-    names: tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
-    time_unit: str
-    json: bool = False
-    drop_failed: bool = False
-    hashes: str | None = None
-
-
-#: Formats in the order in which they are tried; "csv" names the columns of common simulator traces.
-LAYOUTS = {
-    "azure": Layout((("TIMESTAMP",), ("ContextTokens",), ("GeneratedTokens",)), "datetime"),
-    "burstgpt": Layout((("Timestamp",), ("Request tokens",), ("Response tokens",)), "s", drop_failed=True),
-    "csv": Layout((("arrived_at",), ("num_prefill_tokens",), ("num_decode_tokens",)), "s"),
-    "mooncake": Layout((("timestamp",), ("input_length",), ("output_length",)), "ms", json=True, hashes="hash_ids"),
-    "vllm": Layout(
-        (
-            ("arrival_time", "timestamp", "start_time"),
-            ("input_toks", "prompt_len", "input_len", "prompt_tokens", "input_tokens"),
-            ("output_toks", "output_len", "completion_tokens", "output_tokens"),
-        ),
-        "s",
-        json=True,
-    ),
-}
 
 
 @dataclass(slots=True)
@@ -75,6 +38,7 @@ class Rows:
         arrival_s: float64 [n], seconds since the first row of the file.
         prompt, output: int64 [n]; an output of 0 is a failed request.
         hashes: names of each prompt's prefix units, or None where the trace has none.
+        traits: what sets requests apart, as far as the trace tells.
     """
 
     lines: list[int]
@@ -82,11 +46,27 @@ class Rows:
     prompt: IntArray
     output: IntArray
     hashes: list[tuple[int, ...]] | None = None
+    traits: TraitColumns | None = None
 
     def take(self, chosen: IntArray) -> Rows:
         """The rows with these indices, their lines forgotten."""
         hashes = None if self.hashes is None else [self.hashes[i] for i in chosen.tolist()]
-        return Rows([], self.arrival_s[chosen], self.prompt[chosen], self.output[chosen], hashes)
+        traits = None if self.traits is None else self.traits.take(chosen)
+        return Rows([], self.arrival_s[chosen], self.prompt[chosen], self.output[chosen], hashes, traits)
+
+    @staticmethod
+    def join(parts: list[Rows]) -> Rows:
+        """Rows below each other, their lines forgotten."""
+        hashes = None if parts[0].hashes is None else [each for part in parts for each in part.hashes or ()]
+        traits = [part.traits for part in parts if part.traits is not None]
+        return Rows(
+            [],
+            np.concatenate([part.arrival_s for part in parts]),
+            np.concatenate([part.prompt for part in parts]),
+            np.concatenate([part.output for part in parts]),
+            hashes,
+            TraitColumns.join(traits) if traits else None,
+        )
 
 
 class TraceFile:
@@ -95,7 +75,7 @@ class TraceFile:
     Args:
         path: the file; one that ends in ``.gz`` is unpacked on the fly.
         format: a key of `LAYOUTS`, or ``auto`` to tell by the columns or keys of its first line.
-        columns: names by field (arrival, prompt, output) that replace the format's own.
+        columns: names by field (arrival, prompt, output, and those of traits) that replace the format's own.
         time_unit: one of `TIME_UNITS`, or None for the format's own.
     """
 
@@ -104,14 +84,15 @@ class TraceFile:
         first = _first_line(path)
         is_json = first.lstrip().startswith("{")
         present = _keys(first, is_json, path)
-        self.format = _guess(present, is_json, path, columns or {}) if format == "auto" else format
+        self.format = guess(present, is_json, path, columns or {}) if format == "auto" else format
         layout = LAYOUTS[self.format]
         self._json = is_json
         self._header = present
-        self.names = _settle(layout, columns or {}, present, path)
+        self.names = settle(layout, columns or {}, present, path)
         self.time_unit = time_unit or layout.time_unit
         self.drop_failed = layout.drop_failed
         self.hashes = layout.hashes if layout.hashes in present else None
+        self.traits = settle_traits(layout, columns or {}, present, path)
 
     def blocks(self) -> Iterator[Rows]:
         """Yield the rows in the order of the file; memory stays flat.
@@ -120,13 +101,17 @@ class TraceFile:
             InputError: a row is malformed, the text is not UTF-8 or the compressed file is damaged.
         """
         origin: Any = None
+        reader = TraitReader(self.path, self.traits) if self.traits else None
         try:
             with _open(self.path) as file:
                 rows = self._json_rows(file) if self._json else self._csv_rows(file)
                 while block := list(islice(rows, BLOCK)):
                     lines, *columns = map(list, zip(*block))
                     origin = columns[0][0] if origin is None else origin
-                    yield self._converted(lines, columns, origin)
+                    rows_read = self._converted(lines, columns, origin)
+                    if reader is not None:
+                        rows_read.traits = reader.read(lines, columns[-len(self.traits) :])
+                    yield rows_read
         except UnicodeDecodeError:
             raise _not_utf8(self.path) from None
         except (OSError, EOFError, zlib.error) as error:
@@ -140,7 +125,7 @@ class TraceFile:
         reader = csv.reader(file)
         next(reader)
         width = len(self._header)
-        pick = itemgetter(*(self._header.index(name) for name in self.names))
+        pick = itemgetter(*(self._header.index(name) for name in (*self.names, *self.traits.values())))
         try:
             for row in reader:
                 if len(row) == width:
@@ -152,14 +137,16 @@ class TraceFile:
 
     def _json_rows(self, file: IO[str]) -> Iterator[tuple[Any, ...]]:
         pick = itemgetter(*self.names, *([self.hashes] if self.hashes else []))
+        traits = tuple(self.traits.values())
         for number, line in enumerate(file, 1):
             if line.isspace():
                 continue
             try:
-                yield (number, *pick(json.loads(line)))
+                row = json.loads(line)
+                yield (number, *pick(row), *map(row.get, traits)) if traits else (number, *pick(row))
             except (ValueError, RecursionError):
                 raise InputError("row", _short(line), "one JSON object a line", self.where(number)) from None
-            except (KeyError, TypeError, IndexError):
+            except (KeyError, TypeError, IndexError, AttributeError):
                 accepted = "a JSON object with " + ", ".join(self.names)
                 raise InputError("row", _short(line), accepted, self.where(number)) from None
 
@@ -270,32 +257,6 @@ def _keys(line: str, is_json: bool, path: Path) -> list[str]:
         return list(json.loads(line))
     except ValueError:
         raise InputError("row", _short(line), "one JSON object a line", f"{path} line 1") from None
-
-
-def _guess(present: list[str], is_json: bool, path: Path, columns: Mapping[str, str]) -> str:
-    """Tell the format by the names that occur; where the user names all three columns, it is no known one."""
-    if len(columns) == len(FIELDS):
-        return "csv"
-    for name, layout in LAYOUTS.items():
-        needed = [keys for field, keys in zip(FIELDS, layout.names) if field not in columns]
-        if layout.json == is_json and all(any(key in present for key in keys) for keys in needed):
-            return name
-    accepted = "columns of a known format (" + " | ".join(LAYOUTS) + "), or workload.columns to map others"
-    raise InputError("columns", ", ".join(present)[:200], accepted, f"{path} line 1")
-
-
-def _settle(layout: Layout, columns: Mapping[str, str], present: list[str], path: Path) -> tuple[str, str, str]:
-    """Choose the name of each field, the user's before the format's."""
-    chosen = []
-    for field, names in zip(FIELDS, layout.names):
-        names = (columns[field],) if field in columns else names
-        found = [name for name in names if name in present]
-        if not found:
-            article = "a" if field == "prompt" else "an"
-            accepted = f"{article} {field} column named {' or '.join(names)}"
-            raise InputError("columns", ", ".join(present)[:200], accepted, f"{path} line 1")
-        chosen.append(found[0])
-    return chosen[0], chosen[1], chosen[2]
 
 
 def _not_utf8(path: Path) -> InputError:

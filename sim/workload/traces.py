@@ -13,9 +13,12 @@ from sim.qoe import SLOClass
 from sim.rng import Streams
 from sim.workload import checks
 from sim.workload.base import RequestBatch
+from sim.workload.layouts import FIELDS, LAYOUTS, TIME_UNITS, TRAIT_FIELDS
 from sim.workload.lengths import IntArray
-from sim.workload.readers import BLOCK, FIELDS, LAYOUTS, TIME_UNITS, Rows, TraceFile
+from sim.workload.readers import BLOCK, Rows, TraceFile
 from sim.workload.synthetic import draw_slo_classes
+from sim.workload.trait_columns import MAX_LABEL
+from sim.workload.traits import TraitColumns, TraitDraws, TraitModel
 
 
 class TraceWorkload:
@@ -26,9 +29,9 @@ class TraceWorkload:
 
     Args:
         path: the file, plain or ``.gz``.
-        format: ``auto``, or a key of `sim.workload.readers.LAYOUTS`.
-        columns: names of the columns (or JSON keys) by field: arrival, prompt, output; for those left out the
-            format's own hold.
+        format: ``auto``, or a key of `sim.workload.layouts.LAYOUTS`.
+        columns: names of the columns (or JSON keys) by field: arrival, prompt, output, and what sets requests apart:
+            tenant, priority, deadline_s, adapter, images, image_tokens. For those left out the format's own hold.
         time_unit: s | ms | us | ns | datetime, or None for the format's own.
         rate_scale: 2 doubles the rate.
         start_s, duration_s: window in trace time [s]; a duration of None reaches to the end.
@@ -40,6 +43,8 @@ class TraceWorkload:
         drop_failed: leave out rows without output tokens; None does so in the BurstGPT format only, where they are
             failed requests. `dropped` counts them, of the rows read so far.
         prefix_unit: tokens that a hash in the trace stands for, where the format has hashes.
+        tenants, priorities, deadlines, adapters, images: what sets requests apart, drawn for what the trace does not
+            tell; see `sim.workload.traits`. Images count as part of the prompt unless ``images.added`` is true.
     """
 
     def __init__(
@@ -58,6 +63,11 @@ class TraceWorkload:
         sort: bool = False,
         drop_failed: bool | None = None,
         prefix_unit: int = 512,
+        tenants: object = None,
+        priorities: object = None,
+        deadlines: object = None,
+        adapters: object = None,
+        images: object = None,
     ) -> None:
         self.rate_scale = checks.number("workload.rate_scale", rate_scale, "a factor > 0 (1e-9 to 1e9)", 1e-9, 1e9)
         self.start_s = checks.number("workload.start_s", start_s, "a time >= 0 s", 0.0)
@@ -68,12 +78,17 @@ class TraceWorkload:
         self._slo_class = slo_class
         if slo_class is not None:
             self._slo_class = checks.whole("workload.slo_class", slo_class, 0, len(self.slo_classes) - 1)
-        self.sort = _flag("workload.sort", sort)
+        self.sort = checks.flag("workload.sort", sort)
         self.file = TraceFile(_path(path), _choice("workload.format", format), _columns(columns), _unit(time_unit))
-        self.drop_failed = self.file.drop_failed if drop_failed is None else _flag("workload.drop_failed", drop_failed)
+        self.drop_failed = (
+            self.file.drop_failed if drop_failed is None else checks.flag("workload.drop_failed", drop_failed)
+        )
         self.dropped = 0
         unit = checks.whole("workload.prefix_unit", prefix_unit, 1, checks.MAX_TOKENS)
         self.prefix_unit = unit if self.file.hashes else 0
+        own = tuple(self.file.traits)
+        drawn = (tenants, priorities, deadlines, adapters, images)
+        self.traits = TraitModel(self.slo_classes, *drawn, added=False, own=own)
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:
         """Yield requests in order of arrival, some 8,000 at a time.
@@ -82,6 +97,7 @@ class TraceWorkload:
             InputError: a row is malformed or out of order (the message names file and line), or no request is left.
         """
         slo_rng = streams.get("slo")
+        draws = self.traits.start(streams) if self.traits.active else None
         sent, end_s = 0, self.start_s + self.duration_s
         last_s = 0.0
         for rows in self._ordered():
@@ -90,13 +106,11 @@ class TraceWorkload:
             if self.limit is not None:
                 last = min(last, first + self.limit - sent)
             if last > first:
-                part = slice(first, last)
-                arrival_s = (rows.arrival_s[part] - self.start_s) / self.rate_scale
-                n = len(arrival_s)
-                hashes = None if rows.hashes is None else rows.hashes[part]
-                classes = self._classes(slo_rng, n)
-                yield RequestBatch(arrival_s, rows.prompt[part], rows.output[part], classes, hashes=hashes)
-                sent += n
+                batch = self._batch(rows, slice(first, last), slo_rng)
+                if draws is not None:
+                    self._set_traits(batch, rows, slice(first, last), draws)
+                yield batch
+                sent += len(batch)
             if last_s >= end_s or sent == self.limit:
                 break
         if not sent:
@@ -115,6 +129,27 @@ class TraceWorkload:
         rows = sample.count(b"\n") / max(len(sample), 1) * path.stat().st_size
         return rows if self.limit is None else min(rows, self.limit)
 
+    def _batch(self, rows: Rows, part: slice, slo_rng: np.random.Generator) -> RequestBatch:
+        """The requests of a part of the rows."""
+        arrival_s = (rows.arrival_s[part] - self.start_s) / self.rate_scale
+        classes = self._classes(slo_rng, len(arrival_s))
+        hashes = None if rows.hashes is None else rows.hashes[part]
+        return RequestBatch(arrival_s, rows.prompt[part], rows.output[part], classes, hashes=hashes)
+
+    def _set_traits(self, batch: RequestBatch, rows: Rows, part: slice, draws: TraitDraws) -> None:
+        """Give requests what the trace tells of them, and what is drawn."""
+        columns = TraitColumns() if rows.traits is None else rows.traits.take(part)
+        draws.senders(columns, batch.slo_class)
+        batch.prompt_tokens = draws.images(columns, batch.prompt_tokens)
+        draws.deadlines(columns, batch.slo_class, batch.output_tokens)
+        batch.traits = columns.rows()
+        if batch.hashes is not None and columns.adapter is not None:
+            # KV of the same tokens under another adapter is other KV: the names of its units must differ.
+            batch.hashes = [
+                tuple(name * MAX_LABEL + adapter for name in names)
+                for names, adapter in zip(batch.hashes, columns.adapter.tolist())
+            ]
+
     def _ordered(self) -> Iterator[Rows]:
         """Yield rows that never go back in time, without failed requests; no block is empty."""
         blocks = self._checked()
@@ -123,13 +158,7 @@ class TraceWorkload:
             return
         parts = list(blocks)
         if parts:
-            whole = Rows(
-                [],
-                np.concatenate([part.arrival_s for part in parts]),
-                np.concatenate([part.prompt for part in parts]),
-                np.concatenate([part.output for part in parts]),
-                None if parts[0].hashes is None else [each for part in parts for each in part.hashes or ()],
-            )
+            whole = Rows.join(parts)
             order = np.argsort(whole.arrival_s, kind="stable")
             whole.arrival_s -= whole.arrival_s[order[0]]
             for start in range(0, len(order), BLOCK):
@@ -180,12 +209,6 @@ def _path(value: str | Path) -> Path:
     return Path(value).expanduser()
 
 
-def _flag(key: str, value: bool) -> bool:
-    if not isinstance(value, bool):
-        raise InputError(key, value, "true | false")
-    return value
-
-
 def _choice(key: str, value: str) -> str:
     if not isinstance(value, str) or value not in ("auto", *LAYOUTS):
         raise InputError(key, value, " | ".join(["auto", *LAYOUTS]))
@@ -199,12 +222,12 @@ def _unit(value: str | None) -> str | None:
 
 
 def _columns(value: Mapping[str, str] | None) -> Mapping[str, str] | None:
-    accepted = "a mapping of " + " | ".join(FIELDS) + " to names of columns, or null"
+    accepted = "a mapping of " + " | ".join((*FIELDS, *TRAIT_FIELDS)) + " to names of columns, or null"
     if value is None:
         return None
     if not isinstance(value, Mapping):
         raise InputError("workload.columns", value, accepted)
     for field, name in value.items():
-        if field not in FIELDS or not (name is None or (isinstance(name, str) and name)):
+        if field not in (*FIELDS, *TRAIT_FIELDS) or not (name is None or (isinstance(name, str) and name)):
             raise InputError(f"workload.columns.{field}", name, accepted)
     return {field: name for field, name in value.items() if name is not None}

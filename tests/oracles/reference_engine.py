@@ -5,12 +5,35 @@ It knows nothing of spans, residues, heaps or running totals. Where the fast eng
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
+from fractions import Fraction
 
 from sim.accounting.signal import Signal
 from sim.hardware.timing import StepTiming
+from sim.request import NO_TRAITS, Traits
 
 JOIN_S = 1e-9  # an arrival this close after a boundary still joins the step that starts there [s]
+
+
+@dataclass
+class Rules:
+    """Where a replica deviates from plain vLLM V1; see `sim.serving.options.Options`."""
+
+    order: str = "fcfs"  # or priority, sjf, edf, vtc
+    async_scheduling: bool = False
+    unit: int = 0  # tokens a prefix unit, 0 without a prefix cache
+    whole_prompts: bool = False
+    closed_batches: bool = False
+    swap_tokens: int = 0
+    swap_s: float = 0.0
+    adapter_slots: int = 0
+    adapter_load_s: float = 0.0
+    image_s: float = 0.0
+    image_j: float = 0.0
+    drafts: int = 0
+    pace: int = 1  # a decode step yields pace / parts tokens
+    parts: int = 1
 
 
 @dataclass
@@ -23,10 +46,14 @@ class Job:
     output: int
     cached: int = 0
     hashes: tuple[int, ...] = ()
+    traits: Traits = NO_TRAITS
+    swapped: int = 0  # blocks that the host keeps
     units: list[int] = field(default_factory=list)  # prefix units it shares
     scheduled_s: float = -1.0
     tokens: list[float] = field(default_factory=list)  # time of every token [s]
-    computed: int = 0  # tokens with KV
+    computed: int = 0  # prompt tokens (and after a preemption others) with KV
+    rounds: int = 0  # decode steps since then
+    before: int = 0  # tokens it had by then
     length: int = 0  # tokens to prefill
     blocks: int = 0
     preemptions: int = 0
@@ -65,18 +92,23 @@ class ReferenceEngine:
         budget: int,
         intensity: Signal,
         host_w: float = 0.0,
-        async_scheduling: bool = False,
-        unit: int = 0,
+        rules: Rules | None = None,
     ) -> None:
-        self.unit = unit  # tokens a prefix unit, 0 without a prefix cache
+        self.rules = rules or Rules()
+        self.unit = self.rules.unit
         self.idle: list[int] = []  # resident prefix units that nobody uses, longest idle first
-        self.async_scheduling = async_scheduling
         self.step_started = 0.0
         self.timing, self.total, self.block = timing, blocks, block_size
         self.max_seqs, self.budget, self.intensity = max_seqs, budget, intensity
         self.active_w = timing.static_w + host_w
+        self.arrived: list[Job] = []  # the scheduler has not looked at them yet
         self.waiting: list[Job] = []
         self.running: list[Job] = []
+        self.host_blocks = self.rules.swap_tokens // block_size
+        self.adapters: list[int] = []  # loaded, the longest unused first
+        self.served: dict[int, float] = {}  # virtual token counters
+        self.last_tenant = -1
+        self.extras: list[tuple[Job, float, float, bool]] = []  # job, seconds, joules, whether wasted
 
     @property
     def free(self) -> int:
@@ -113,83 +145,180 @@ class ReferenceEngine:
             job.length, job.computed = job.prompt, job.cached
         out = Outcome(jobs, 0.0, 0.0, 0.0, [], 0)
         t = 0.0
-        while coming or self.waiting or self.running:
-            if not self.waiting and not self.running:
+        while coming or self.arrived or self.waiting or self.running:
+            if not self.arrived and not self.waiting and not self.running:
                 t = max(t, coming[0].arrival_s)
             while coming and coming[0].arrival_s <= t + JOIN_S:
-                self.waiting.append(coming.pop(0))
+                self.arrived.append(coming.pop(0))
             # with asynchronous scheduling a step is planned when the one before starts
-            seen = self.step_started if self.async_scheduling and self.running else t
+            seen = self.step_started if self.rules.async_scheduling and self.running else t
             plan = self.schedule(t, seen)
             self.step_started = t
             assert plan, "an engine with work must have a step"
             t = self.execute(t, plan, out)
         return out
 
+    def enqueue(self, job: Job, at: int) -> None:
+        """Put a job into the queue; a tenant that had nobody waiting is lifted to the least served that has."""
+        tenant = job.traits.tenant
+        others = {other.traits.tenant for other in self.waiting}
+        if tenant not in others:
+            least = min((self.served[each] for each in others), default=self.served.get(self.last_tenant, 0.0))
+            self.served[tenant] = max(self.served.get(tenant, 0.0), least)
+        self.waiting.insert(at, job)
+
+    def rank(self, job: Job) -> tuple[float, float, int]:
+        order = self.rules.order
+        key = 0.0
+        if order == "priority":
+            key = job.traits.priority
+        elif order == "sjf":
+            key = job.prompt + job.output
+        elif order == "edf":
+            key = job.arrival_s + job.traits.deadline_s
+        return key, job.arrival_s, job.id
+
+    def next_job(self, seen: float) -> Job | None:
+        for job in self.arrived:
+            self.enqueue(job, len(self.waiting))
+        self.arrived = []
+        known = [job for job in self.waiting if job.arrival_s <= seen + JOIN_S]
+        if self.rules.order == "fcfs":
+            return self.waiting[0] if self.waiting[0].arrival_s <= seen + JOIN_S else None
+        if not known:
+            return None
+        if self.rules.order == "vtc":
+            heads: dict[int, Job] = {}
+            for job in self.waiting:
+                heads.setdefault(job.traits.tenant, job)
+            known = [job for job in heads.values() if job.arrival_s <= seen + JOIN_S]
+            return min(known, key=lambda job: (self.served[job.traits.tenant], job.traits.tenant)) if known else None
+        return min(known, key=self.rank)
+
+    def victim(self) -> Job:
+        if self.rules.order in ("fcfs", "vtc"):
+            return self.running[-1]
+        return max(self.running, key=self.rank)
+
     def schedule(self, t: float, seen: float) -> list[tuple[Job, int]]:
         """The tokens that each sequence processes in the step that starts at `t`; arrivals after `seen` wait."""
+        rules = self.rules
         plan: list[tuple[Job, int]] = []
-        left, preempted, at = self.budget, False, 0
-        while at < len(self.running) and left > 0:
-            job = self.running[at]
-            tokens = min(job.length - job.computed, left) if job.prefilling else 1
-            need = ceil_div(job.computed + tokens, self.block) - job.blocks
-            while need > self.free and self.running:
-                victim = self.running.pop()
-                self.preempt(victim)
-                preempted = True
-                if victim is job:
-                    break
+        left, preempted = self.budget, False
+        self.extras = []
+        fresh = not self.running
+        # those that have their first token, then the one unfinished prompt; whoever has to go, all the others go on
+        for job in sorted(self.running, key=lambda job: job.prefilling):
             if job not in self.running:
+                continue
+            tokens = min(job.length - job.computed, left) if job.prefilling else 1 + rules.drafts
+            reach = job.computed + tokens if job.prefilling else math.ceil(self.context(job) + rules.drafts)
+            need = ceil_div(reach, self.block) - job.blocks
+            while job in self.running and need > self.free:
+                self.preempt(self.victim())
+                preempted = True
+            plan = [(other, each) for other, each in plan if other in self.running]
+            if job in self.running:
+                job.blocks += need
+                self.evict()
+                plan.append((job, tokens))
+            left = self.budget - sum(each for _, each in plan)
+        while (self.waiting or self.arrived) and not preempted and left > 0 and len(self.running) < self.max_seqs:
+            if rules.closed_batches and not fresh:
                 break
-            job.blocks += need
-            self.evict()
-            plan.append((job, tokens))
-            left -= tokens
-            at += 1
-        while self.waiting and not preempted and left > 0 and len(self.running) < self.max_seqs:
-            job = self.waiting[0]
-            if job.arrival_s > seen + JOIN_S:
+            found = self.next_job(seen)
+            if found is None:
                 break
-            hits = self.resident_prefix(job)
+            job = found
+            adapter = job.traits.adapter if rules.adapter_slots else 0
+            used = {other.traits.adapter for other in self.running} - {0}
+            if adapter and adapter not in self.adapters and len(used) >= rules.adapter_slots:
+                break
+            if rules.whole_prompts or rules.closed_batches:
+                beyond = rules.drafts + (rules.parts > 1)
+                lives = [ceil_div(each.prompt + each.output - 1 + beyond, self.block) for each in [*self.running, job]]
+                if sum(lives) > self.total:
+                    break
+                if rules.whole_prompts and job.length - job.computed > left and any(j.prefilling for j, _ in plan):
+                    break
+            hits = [] if job.swapped else self.resident_prefix(job)
             in_use = len(self.used_units() & set(hits)) * self.unit // self.block
             if ceil_div(job.length, self.block) - in_use > self.free:
                 break
-            self.waiting.pop(0)
+            self.waiting.remove(job)
+            if job.scheduled_s < 0:
+                self.served[job.traits.tenant] += job.prompt
+            if all(other.traits.tenant != job.traits.tenant for other in self.waiting):
+                self.last_tenant = job.traits.tenant
             self.running.append(job)
-            job.units = hits
-            job.blocks = len(hits) * self.unit // self.block
+            if job.swapped:
+                self.extras.append((job, job.computed * rules.swap_s, 0.0, True))
+                self.host_blocks += job.swapped
+                job.swapped = 0
+            else:
+                job.units = hits
+                job.computed = max(job.cached, len(hits) * self.unit)
             self.idle = [unit for unit in self.idle if unit not in hits]
-            job.computed = max(job.cached, len(hits) * self.unit)
+            if adapter and adapter not in self.adapters:
+                if len(self.adapters) >= rules.adapter_slots:
+                    self.adapters.remove(next(each for each in self.adapters if each not in used))
+                self.adapters.append(adapter)
+                self.extras.append((job, rules.adapter_load_s, 0.0, False))
             if job.scheduled_s < 0:
                 job.scheduled_s = t
-            tokens = min(job.length - job.computed, left)
+                if job.traits.images:
+                    images = job.traits.images
+                    self.extras.append((job, images * rules.image_s, images * rules.image_j, False))
+            tokens = job.length - job.computed if rules.whole_prompts else min(job.length - job.computed, left)
             job.blocks = ceil_div(job.computed + tokens, self.block)
             self.evict()
             plan.append((job, tokens))
             left -= tokens
         return plan
 
+    def context(self, job: Job) -> Fraction:
+        """Tokens that a decoding job reads in the coming step."""
+        return job.length + 1 + Fraction(job.rounds * self.rules.pace, self.rules.parts)
+
     def preempt(self, job: Job) -> None:
-        job.waste = [w + p for w, p in zip(job.waste, job.prefill)]
-        job.prefill = [0.0, 0.0, 0.0]
+        self.running.remove(job)
+        self.part(job)
         self.release(job)
-        job.blocks, job.computed = 0, job.cached
+        job.blocks = 0
+        decoding = not job.prefilling
         job.length = job.prompt + len(job.tokens)
+        done = job.length - 1 if decoding else job.computed
+        blocks = ceil_div(done, self.block)
+        if 0 < blocks <= self.host_blocks:
+            self.host_blocks -= blocks
+            job.swapped, job.computed = blocks, done
+            self.extras.append((job, done * self.rules.swap_s, 0.0, True))
+        else:
+            job.waste = [w + p for w, p in zip(job.waste, job.prefill)]
+            job.prefill = [0.0, 0.0, 0.0]
+            job.computed = job.cached
         job.preemptions += 1
-        self.waiting.insert(0, job)
+        self.enqueue(job, 0)
+
+    def part(self, job: Job) -> None:
+        """A job stops running: its adapter is the last to have become unused, if nobody else uses it."""
+        adapter = job.traits.adapter
+        if adapter in self.adapters and all(other.traits.adapter != adapter for other in self.running):
+            self.adapters.remove(adapter)
+            self.adapters.append(adapter)
 
     def execute(self, t: float, plan: list[tuple[Job, int]], out: Outcome) -> float:
         timing, window = self.timing, self.timing.window
         decoding = [job for job, _ in plan if not job.prefilling]
         chunks = [(job, tokens) for job, tokens in plan if job.prefilling]
         n, total = len(decoding), sum(tokens for _, tokens in plan)
-        contexts = [job.computed + 1 for job in decoding]
+        contexts = [float(self.context(job)) for job in decoding]
+        queries = 1 + self.rules.drafts
         pairs = [sum(job.computed + i for i in range(1, tokens + 1)) for job, tokens in chunks]
         pairs_w = [
             sum(min(job.computed + i, window) for i in range(1, tokens + 1)) if window else 0 for job, tokens in chunks
         ]
-        cost = timing.step(n, total - n, len(chunks))
+        cost = timing.step(n, total - n * queries, len(chunks))
         skew = n * max(contexts) - sum(contexts) if contexts else 0
         windowed = sum(min(c, window) for c in contexts) if window else 0
         joules_fixed = cost.fixed_j + cost.eps_w * windowed
@@ -202,6 +331,8 @@ class ReferenceEngine:
             head = timing.headroom_w
             rest, kappa = joules_fixed / head, cost.eps / head
             rho, rho_w, seconds = timing.rho_j / head, timing.rho_w_j / head, joules / head
+        seconds += sum(extra for _, extra, _, _ in self.extras)
+        joules += sum(extra for _, _, extra, _ in self.extras)
         mean = self.intensity.integral(t, t + seconds) / seconds
         out.steps.append((t, seconds, n))
         out.busy_s += seconds
@@ -210,10 +341,16 @@ class ReferenceEngine:
         out.most_blocks = max(out.most_blocks, self.total - self.free)
         assert out.most_blocks <= self.total
         end = t + seconds
+        for job, own_s, own_j, wasted in self.extras:
+            self.book(job.waste if wasted else job.prefill, own_s, own_j, mean)
         for job, context in zip(decoding, contexts):
-            self.book(job.decode, rest / total + kappa * context, joules_fixed / total + cost.eps * context, mean)
-            job.computed += 1
-            job.tokens.append(end)
+            own_s, own_j = rest * queries / total, joules_fixed * queries / total
+            self.book(job.decode, own_s + kappa * context, own_j + cost.eps * context, mean)
+            job.rounds += 1
+            gained = job.before + job.rounds * self.rules.pace // self.rules.parts
+            for _ in range(min(gained, job.output) - len(job.tokens)):
+                job.tokens.append(end)
+                self.count(job)
         for (job, tokens), own, own_w in zip(chunks, pairs, pairs_w):
             self.book(
                 job.prefill,
@@ -227,20 +364,27 @@ class ReferenceEngine:
         for job, _ in chunks:
             if not job.prefilling:
                 job.tokens.append(end)
-                self.register(job)
+                self.count(job)
+                job.before, job.rounds = len(job.tokens), 0
+                self.register(job, job.prompt)
                 self.finish(job)
         return end
 
-    def register(self, job: Job) -> None:
+    def count(self, job: Job) -> None:
+        self.served[job.traits.tenant] = self.served.get(job.traits.tenant, 0.0) + 2.0
+
+    def register(self, job: Job, tokens: int) -> None:
         """A computed prompt's units can be shared from now on, but for those that others computed meanwhile."""
         if self.unit:
             resident = self.used_units() | set(self.idle)
-            full = job.hashes[len(job.units) : job.prompt // self.unit]
+            full = job.hashes[len(job.units) : tokens // self.unit]
             job.units = job.units + [unit for unit in full if unit not in resident]
 
     def finish(self, job: Job) -> None:
         if len(job.tokens) == job.output:
+            self.register(job, job.prompt + job.output - 1)
             self.running.remove(job)
+            self.part(job)
             self.release(job)
             job.blocks = 0
 

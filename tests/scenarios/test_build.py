@@ -21,6 +21,7 @@ AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,10,10\n"
 #: One request in the layout of every workload that replays a trace.
 TRACES = {
     "azure_trace": AZURE,
+    "azure_multimodal_trace": "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n2024-10-15 00:00:00,1,600,6\n",
     "trace": AZURE,
     "burstgpt_trace": "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,X,9,8,17,API log\n",
     "csv_trace": "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,10,10\n",

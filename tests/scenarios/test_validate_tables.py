@@ -48,7 +48,7 @@ def test_energy_of_its_own_is_met(tmp_path: Path, capsys: pytest.CaptureFixture[
     rows: list[Row] = [{**ENERGY_ROW, "joules_per_token": 1.0, "step_s": 1.0, "PP": pp} for pp in (1, 1, 2)]
     first = compare_energy(write_rows(tmp_path / "first.csv", rows), {}, ENERGY_COLUMNS).cases[0]
     for row, factor in zip(rows, (1.5, 0.5, 1.0)):  # the mean of repeated rows counts
-        row["joules_per_token"] = factor * first.errors["joules_per_token"]["simulated"]
+        row["joules_per_token"] = factor * first.errors["joules_per_token_simulated"]["simulated"]
         row["step_s"] = first.errors["step_s"]["simulated"]
     path = write_rows(tmp_path / "second.csv", rows)
     columns = [f"columns.{field}={name}" for field, name in ENERGY_COLUMNS.items()]
@@ -56,7 +56,7 @@ def test_energy_of_its_own_is_met(tmp_path: Path, capsys: pytest.CaptureFixture[
     (case,) = found["runs"]
     assert (case["model"], case["xpu"], case["batch"], case["output"]) == ("llama_3_1_8b", "h100_sxm", 40, 60)
     assert case["rows"] == 2
-    for key in ("joules_per_token", "joules_per_token_at_pace", "step_s"):
+    for key in ("joules_per_token", "joules_per_token_at_pace", "joules_per_token_simulated", "step_s"):
         assert case[key]["error"] == pytest.approx(0.0, abs=1e-9)
     assert found["left_out"] == ["1 row: pipeline parallel (llama_3_1_8b)"]
 
@@ -66,8 +66,9 @@ def test_energy_at_a_slower_pace_adds_static_power_alone(tmp_path: Path) -> None
     errors = compare_energy(write_rows(tmp_path / "a.csv", [row]), {}, ENERGY_COLUMNS).cases[0].errors
     pool = pool_of({"model": "llama_3_1_8b", "xpu": "h100_sxm"}, {})
     slower_s = 0.5 - errors["step_s"]["simulated"]
-    extra = errors["joules_per_token_at_pace"]["simulated"] - errors["joules_per_token"]["simulated"]
+    extra = errors["joules_per_token_at_pace"]["simulated"] - errors["joules_per_token_simulated"]["simulated"]
     assert extra == pytest.approx(pool.xpu.power.static_w * slower_s / 40)
+    assert errors["joules_per_token"] == errors["joules_per_token_at_pace"]
 
 
 def test_energy_as_power_of_decode_steps(tmp_path: Path) -> None:

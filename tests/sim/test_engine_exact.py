@@ -11,12 +11,14 @@ from simpy import Environment
 
 from sim.accounting.signal import Constant
 from sim.hardware.timing import StepCost
-from sim.request import Request
+from sim.request import Request, Traits
 from sim.serving.engine import Engine
+from sim.serving.options import Options
 from sim.serving.prefix_cache import PrefixCache
+from sim.serving.queues import FairShare, Fcfs, Ordered
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
-from tests.oracles.reference_engine import Job, ReferenceEngine
+from tests.oracles.reference_engine import Job, ReferenceEngine, Rules
 from tests.sim.conftest import StepSignal
 
 REL = 1e-9
@@ -52,9 +54,8 @@ def drive(engine: Engine, env: Environment, jobs: list[Job]) -> dict[int, Sequen
         done[seq.request.id] = seq
 
     def arrive(job: Job) -> None:
-        seq = Sequence(
-            Request(job.id, job.arrival_s, job.prompt, job.output, 0, job.cached, job.hashes), job.arrival_s, finished
-        )
+        request = Request(job.id, job.arrival_s, job.prompt, job.output, 0, job.cached, job.hashes, job.traits)
+        seq = Sequence(request, job.arrival_s, finished)
         engine.submit(seq, job.arrival_s)
         used = engine.used_blocks()
         assert 0 <= used <= engine.blocks
@@ -74,45 +75,98 @@ def token_times(engine: Engine, seq: Sequence) -> list[float]:
     start = seq.first_s
     for first, last, gap in phases:
         times.append(start)
-        end = start
+        ends = [start]
         for t, k, a, b, *_ in engine.rows[first : last + 1]:
-            for i in range(1, k + 1):
-                end = t + i * a + b * (i * (i - 1) * 0.5)
-                times.append(end)
-        start = end + gap
-    return times
+            ends += [t + i * a + b * (i * (i - 1) * 0.5) for i in range(1, k + 1)]
+        tokens = (len(ends) - 1) * engine.pace // engine.parts
+        times += [ends[-(-i * engine.parts // engine.pace)] for i in range(1, tokens + 1)]
+        start = ends[-1] + gap
+    return times[: seq.target]
+
+
+traits = st.builds(
+    Traits,
+    tenant=st.integers(0, 2),
+    priority=st.integers(0, 2),
+    deadline_s=st.sampled_from([0.1, 0.5, math.inf]),
+    adapter=st.integers(0, 3),
+    images=st.sampled_from([0, 0, 1, 2]),
+    image_tokens=st.just(0),
+)
+ORDERS = {
+    "fcfs": Fcfs,
+    "priority": lambda: Ordered(lambda seq: seq.request.traits.priority),
+    "sjf": lambda: Ordered(lambda seq: seq.request.prompt + seq.request.output),
+    "edf": lambda: Ordered(lambda seq: seq.request.arrival_s + seq.request.traits.deadline_s),
+    "vtc": FairShare,
+}
+
+
+@st.composite
+def rules(draw: st.DrawFn, block: int, drafts: int) -> Rules:
+    batches = draw(st.sampled_from(["chunked", "chunked", "chunked", "whole", "closed"]))
+    chunked = batches == "chunked"
+    return Rules(
+        order=draw(st.sampled_from(["fcfs", "fcfs", *ORDERS])),
+        async_scheduling=draw(st.booleans()),
+        unit=draw(st.sampled_from([0, 1, 2, 4])) * block if chunked else 0,
+        whole_prompts=batches == "whole" or (batches == "closed" and draw(st.booleans())),
+        closed_batches=batches == "closed",
+        swap_tokens=draw(st.sampled_from([0, 0, 60, 400])),
+        swap_s=2e-5,
+        adapter_slots=draw(st.sampled_from([0, 0, 1, 2])),
+        adapter_load_s=0.02,
+        image_s=draw(st.sampled_from([0.0, 0.003])),
+        image_j=0.4,
+        drafts=drafts,
+        pace=draw(st.integers(16, 16 * (1 + drafts))) if drafts else 1,
+        parts=16 if drafts else 1,
+    )
+
+
+def options(of: Rules) -> Options:
+    def encode(request: Request) -> complex:
+        return request.traits.images * complex(of.image_s, of.image_j)
+
+    return Options(
+        ORDERS[of.order], of.async_scheduling, of.whole_prompts, of.closed_batches, of.swap_tokens, of.swap_s,
+        of.adapter_slots, of.adapter_load_s, of.drafts, of.pace, of.parts, encode,
+    )  # fmt: skip
 
 
 @st.composite
 def scenarios(draw: st.DrawFn) -> dict:
     block = draw(st.sampled_from([1, 2, 4, 16]))
-    budget = draw(st.integers(2, 64))
-    max_seqs = draw(st.integers(1, min(budget, 12)))
+    drafts = draw(st.sampled_from([0, 0, 1, 3]))
+    budget = draw(st.integers(2 + drafts, 64))
+    max_seqs = draw(st.integers(1, min(budget // (1 + drafts), 12)))
     count = draw(st.integers(1, 25))
     gap = draw(st.sampled_from([0.0, 0.004, 0.03, 0.3]))
     t, jobs = 0.0, []
     for number in range(count):
-        t += draw(st.floats(0.0, 1.0)) * gap
+        t += draw(st.integers(0, 10**6)) * 1e-6 * gap
         prompt = draw(st.integers(1, 90))
         cached = draw(st.sampled_from([0, 0, 0, prompt // 2, prompt - 1]))
         family, alike = draw(st.integers(0, 2)), draw(st.integers(0, 90))
-        hashes = tuple(1000 * family + i if i < alike else 100_000 * (number + 1) + i for i in range(prompt))
-        jobs.append((t, prompt, draw(st.integers(1, 40)), cached, hashes))
-    longest = max(-(-(prompt + output) // block) for _, prompt, output, *_ in jobs)
+        output = draw(st.integers(1, 40))
+        named = prompt + draw(st.sampled_from([0, output]))
+        hashes = tuple(1000 * family + i if i < alike else 100_000 * (number + 1) + i for i in range(named))
+        jobs.append((t, prompt, output, cached, hashes, draw(traits)))
+    longest = max(-(-(prompt + output + drafts) // block) for _, prompt, output, *_ in jobs)
     blocks = longest + draw(st.integers(0, 3 * longest))
     return {
         "jobs": jobs, "block": block, "budget": budget, "max_seqs": max_seqs, "blocks": blocks,
         "alpha": draw(st.sampled_from([0.0, 0.3, 1.0])), "window": draw(st.sampled_from([0, 0, 7, 33])),
         "headroom_w": draw(st.sampled_from([1e9, 60.0, 25.0])), "spread": draw(st.sampled_from([0.0, 1.0])),
-        "period": draw(st.sampled_from([math.inf, 0.05, 0.7])), "async": draw(st.booleans()),
-        "unit": draw(st.sampled_from([0, 1, 2, 4])) * block,
+        "period": draw(st.sampled_from([math.inf, 0.05, 0.7])),
+        "rules": draw(rules(block, drafts)),
     }  # fmt: skip
 
 
 #: The power limit begins to bind in a step that needs exactly its limit.
 AT_THE_LIMIT = {
     "jobs": [(0.0, 66, 1, 33, ())], "block": 1, "budget": 5, "max_seqs": 1, "blocks": 67, "alpha": 0.0, "window": 0,
-    "headroom_w": 60.0, "spread": 0.0, "period": math.inf, "async": False, "unit": 0,
+    "headroom_w": 60.0, "spread": 0.0, "period": math.inf, "rules": Rules(),
 }  # fmt: skip
 
 
@@ -140,10 +194,10 @@ def compare(case: dict) -> None:
     signal = StepSignal(case["period"], [100.0, 0.0, 350.0]) if varying else Constant(200.0)
     jobs = [Job(i, *job) for i, job in enumerate(case["jobs"])]
     shape = (timing, case["blocks"], case["block"], case["max_seqs"], case["budget"], signal, 30.0)
-    expected = ReferenceEngine(*shape, async_scheduling=case["async"], unit=case["unit"]).serve(jobs)
+    expected = ReferenceEngine(*shape, case["rules"]).serve(jobs)
     env = Environment()
-    prefix = PrefixCache(case["block"], case["unit"]) if case["unit"] else None
-    engine = Engine(env, *shape, async_scheduling=case["async"], prefix=prefix)
+    prefix = PrefixCache(case["block"], case["rules"].unit) if case["rules"].unit else None
+    engine = Engine(env, *shape, options=options(case["rules"]), prefix=prefix)
     done = drive(engine, env, [Job(i, *job) for i, job in enumerate(case["jobs"])])
 
     assert engine.busy.real == pytest.approx(expected.busy_s, rel=REL)

@@ -76,14 +76,14 @@ def test_completed_requests_got_exactly_their_tokens(case: Case) -> None:
 @contextmanager
 def watched(after: Callable[[Engine], None]) -> Iterator[None]:
     """Look at an engine in the last step of every span, when it holds most."""
-    commit = Engine._commit
+    commit = Engine.commit
 
     def look(engine: Engine, end: float) -> None:
         after(engine)
         commit(engine, end)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Engine, "_commit", look)
+        patch.setattr(Engine, "commit", look)
         yield
 
 
@@ -100,7 +100,8 @@ def test_memory_is_never_overdrawn_and_empty_when_idle(case: Case) -> None:
         used = sum(-(-held // block) for held in tokens)
         assert used <= engine.blocks
         assert len(engine.running) <= engine.max_seqs
-        assert engine.n + sum(chunks.values()) <= engine.budget
+        if not engine.options.whole_prompts:  # a prompt that is never split may exceed the budget, alone
+            assert engine.n + sum(chunks.values()) <= engine.budget
         assert sum(seq.decoding for seq in engine.running) == engine.n
         assert sum(seq.offset + engine.j for seq in engine.running if seq.decoding) == engine.context
         if engine.env.now <= engine._wake_at + 1e-9:
@@ -270,7 +271,10 @@ def test_gaps_and_occupancy_integrate_to_the_requests_times(case: Case) -> None:
         mine = requests["pool"] == live.index
         samples = [result.gaps[live.index, slo_class] for slo_class in (0, 1)]
         whole = sum(float((sample.value_s * sample.count).sum()) for sample in samples)
-        assert whole == pytest.approx(sums(requests, "decode_s", mine), rel=REL, abs=1e-9)
+        decoded = float(np.nansum((requests["e2e_s"] - requests["ttft_s"])[mine]))  # at the clients
+        assert whole == pytest.approx(decoded, rel=REL, abs=1e-9)
+        if not live.spec.engine.detokenize_s:
+            assert decoded == pytest.approx(sums(requests, "decode_s", mine), rel=REL, abs=1e-9)
         longest = [sample.value_s[-1] for sample in samples if len(sample.value_s)]
         if longest:
             assert max(longest) == pytest.approx(np.nanmax(requests["itl_max_s"][mine]), rel=REL)

@@ -70,7 +70,7 @@ def test_shared_blocks_count_once() -> None:
     cache = PrefixCache(16, 32)
     first, second = (Sequence(Request(i, 0.0, 65, 1, hashes=(1, 2)), 0.0, lambda _: None) for i in range(2))
     cache.acquire(first, cache.hits(first))
-    cache.register(first)
+    cache.register(first, first.request.prompt)
     hits = cache.hits(second)
     assert cache.shared_blocks(hits) == 4
     cache.acquire(second, hits)

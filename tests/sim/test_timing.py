@@ -23,6 +23,8 @@ from tests.sim.conftest import MODEL, WINDOWED, xpu
 
 LLAMA, H100 = catalogue.model("llama_3_1_8b"), catalogue.xpu("h100_sxm")
 MIXTRAL = catalogue.model("mixtral_8x7b")
+#: Energy by FLOP and byte alone; see test_power.py for the rest.
+BY_WORK = replace(H100, power=replace(H100.power, active_w=0.0, peak_w=None))
 
 
 def ideal(chip: XPU, **changes: float) -> XPU:
@@ -68,7 +70,7 @@ def test_large_batches_are_bound_by_compute() -> None:
 
 
 def test_overheads_and_efficiencies_enter_where_they_belong() -> None:
-    base = timing(LLAMA, ideal(H100)).step(4, 0, 0)
+    base = timing(LLAMA, ideal(BY_WORK)).step(4, 0, 0)
     slower = {
         "weight_eff": (base.fixed_s * 2, base.tau),
         "kv_eff": (base.fixed_s, base.tau * 2),
@@ -76,12 +78,12 @@ def test_overheads_and_efficiencies_enter_where_they_belong() -> None:
         "attn_eff": (base.fixed_s, base.tau),
     }
     for key, (fixed_s, tau) in slower.items():
-        cost = timing(LLAMA, ideal(H100, **{key: 0.5})).step(4, 0, 0)
+        cost = timing(LLAMA, ideal(BY_WORK, **{key: 0.5})).step(4, 0, 0)
         assert (cost.fixed_s, cost.tau) == pytest.approx((fixed_s, tau), rel=1e-12), key
         assert (cost.fixed_j, cost.eps) == (base.fixed_j, base.eps), key  # energy is per operation, not per second
-    assert timing(LLAMA, ideal(H100, attn_eff=0.5)).rho == 2 * timing(LLAMA, ideal(H100)).rho
+    assert timing(LLAMA, ideal(BY_WORK, attn_eff=0.5)).rho == 2 * timing(LLAMA, ideal(BY_WORK)).rho
     for key, times in {"step_overhead_s": 1, "layer_overhead_s": 32, "seq_overhead_s": 4}.items():
-        cost = timing(LLAMA, ideal(H100, **{key: 1e-3})).step(4, 0, 0)
+        cost = timing(LLAMA, ideal(BY_WORK, **{key: 1e-3})).step(4, 0, 0)
         assert cost.fixed_s == pytest.approx(base.fixed_s + times * 1e-3, rel=1e-12), key
 
 
@@ -170,7 +172,7 @@ def test_a_step_slows_down_without_a_jump_as_the_limit_falls() -> None:
 
 def test_energy_is_what_power_coefficients_say() -> None:
     # at peak rates and bound by bandwidth: static + memory power, plus compute power times the share of peak
-    chip = replace(ideal(H100), tdp_w=5000.0)
+    chip = replace(ideal(BY_WORK), tdp_w=5000.0)
     of = timing(LLAMA, chip)
     seconds, joules = decode(of, 1, 0.0)
     flops = LLAMA.gemm_flops_per_token()
@@ -182,7 +184,7 @@ def test_energy_is_what_power_coefficients_say() -> None:
 
 
 def test_tensor_parallelism_speeds_up_and_pays_for_it() -> None:
-    one, two, four = (timing(LLAMA, H100, tp=tp) for tp in (1, 2, 4))
+    one, two, four = (timing(LLAMA, BY_WORK, tp=tp) for tp in (1, 2, 4))
     for n, context in ((1, 1000), (64, 2000)):
         times = [decode(of, n, context)[0] for of in (one, two, four)]
         assert times[0] > times[1] > times[2]
@@ -277,7 +279,7 @@ def with_timing(chip: XPU, **changes: object) -> XPU:
 
 
 def test_tokens_come_in_whole_tiles_where_arithmetic_binds() -> None:
-    chip = ideal(H100)
+    chip = ideal(BY_WORK)
     plain, tiled = timing(LLAMA, chip), timing(LLAMA, with_timing(chip, gemm_tile=128))
     assert tiled.step(0, 1024, 1).fixed_s == pytest.approx(plain.step(0, 1024, 1).fixed_s, rel=0.02)
     dense_s = LLAMA.gemm_flops_per_token() - 2.0 * LLAMA.head_params

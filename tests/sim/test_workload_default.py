@@ -207,6 +207,7 @@ def test_every_length_model_can_be_chosen(name: str) -> None:
     ("name", "text"),
     [
         ("azure_trace", "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.68,5,6\n"),
+        ("azure_multimodal_trace", "TIMESTAMP,NumImages,ContextTokens,GeneratedTokens\n2024-10-15 00:00:00,1,5,6\n"),
         ("burstgpt_trace", "Timestamp,Request tokens,Response tokens\n3,5,6\n3,4,0\n"),
         ("csv_trace", "arrived_at,num_prefill_tokens,num_decode_tokens\n3,5,6\n"),
         ("mooncake_trace", '{"timestamp": 3, "input_length": 5, "output_length": 6}\n'),
