@@ -8,8 +8,9 @@ from typing import Any
 from scenarios.build_accounts import cost_of, embodied_of, host_of, intensity_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
+from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.pool import balancer_of
-from sim.fleet.spec import CLIENT, SITE_KINDS, EngineSettings, Fleet, Link, Pool, Site
+from sim.fleet.spec import CLIENT, SITE_KINDS, Fleet, Link, Pool, Site
 from sim.hardware.sizing import check_fit
 from sim.routing.base import Router
 from sim.units import BYTES_PER_VALUE

@@ -12,7 +12,7 @@ from typing import Any
 from simpy import Environment
 from simpy.events import Event, Timeout
 
-from sim.fleet.spec import EngineSettings
+from sim.fleet.engine_settings import EngineSettings
 from sim.request import Request
 
 

@@ -10,9 +10,10 @@ from heapq import heapify, heappop, heappush
 from simpy import Environment
 
 from sim.errors import InputError
+from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.front_end import FrontEnd
 from sim.fleet.network import LiveLink
-from sim.fleet.spec import EngineSettings, Pool, Site
+from sim.fleet.spec import Pool, Site
 from sim.hardware.sizing import check_fit
 from sim.hardware.timing import Deployment, StepTiming
 from sim.request import Request

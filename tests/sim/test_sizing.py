@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from sim.errors import InputError
-from sim.fleet.spec import EngineSettings, Pool
+from sim.fleet.engine_settings import EngineSettings
+from sim.fleet.spec import Pool
 from sim.hardware import catalogue
 from sim.hardware.sizing import check_fit, kv_block_bytes, kv_blocks, weight_bytes_per_xpu
 from sim.hardware.timing import Deployment

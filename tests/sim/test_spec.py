@@ -12,7 +12,8 @@ import pytest
 from sim.accounting.cost import Rent
 from sim.accounting.signal import Constant
 from sim.errors import InputError
-from sim.fleet.spec import EngineSettings, Fleet, Host, Link, Pool, Site
+from sim.fleet.engine_settings import EngineSettings
+from sim.fleet.spec import Fleet, Host, Link, Pool, Site
 from sim.hardware import catalogue
 from sim.routing.static import CloudOnly, RoundRobin
 from sim.simulation import run

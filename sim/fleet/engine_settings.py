@@ -1,0 +1,98 @@
+"""Settings of one replica's serving engine, under vLLM's names: plain data, checked at birth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sim.errors import InputError, instance, instances, number, whole
+from sim.serving.queues import ORDERS
+
+BATCHING = ("chunked", "whole", "static")
+_COUNT = "a whole number of at least 1"
+_PADDING = "ascending whole numbers of at least 1, or []"
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """Settings of one serving engine, under vLLM's names.
+
+    Attributes:
+        max_num_seqs: most sequences that run at once.
+        max_num_batched_tokens: token budget of one step; prompts are prefilled in chunks that fit it.
+        block_size: tokens a KV block holds.
+        kv_blocks: KV blocks there are, or None to derive them from memory.
+        gpu_memory_utilization: share of xPU memory the engine may use.
+        max_model_len: longest prompt + output [tokens], or None for the model's own limit.
+        async_scheduling: True if a step is scheduled while the one before runs: an arrival waits a step longer.
+        front_end_s: time from a request's arrival at the pool to the engine's queue that occupies nothing [s].
+        tokenize_s, tokenize_s_per_token: time that a request, and each token of its prompt, besides occupies a process
+            of the replica's API server for parsing and tokenizing; requests queue for it [s].
+        front_end_workers: such processes a replica has.
+        detokenize_s: time that the replica's API server takes to turn an output token into text, one at a time [s].
+        prefix_caching: True if prompts share the KV blocks of a common prefix; needs a workload that names prefixes.
+        sorted_sampling: True if every step sorts all logits, as vLLM up to 0.15 does to sample by top-p or top-k.
+        scheduler: order of admission: ``fcfs``, ``priority`` (smaller first), ``sjf`` (fewest tokens), ``edf``
+            (earliest deadline) or ``vtc`` (fair share by tenant); see `sim.serving.queues`.
+        batching: ``chunked`` as in vLLM V1 and Sarathi, ``whole`` (Orca: prompts are never split) or ``static`` (nobody
+            joins a batch before it has ended); the latter two reserve the memory of a request's whole life.
+        swap_bytes: host memory of a replica that keeps the KV of preempted requests; 0 computes it again [bytes].
+        swap_bytes_per_s: speed of copies to it and back, during which the replica computes nothing [bytes/s].
+        adapter_slots: fine-tuned adapters that can be loaded at once; 0 serves the base model to all.
+        adapter_load_s: time to load one, during which the replica computes nothing [s].
+        padding: token counts, ascending, to which smaller steps are padded (CUDA graph sizes); empty for none.
+    """
+
+    max_num_seqs: int = 256
+    max_num_batched_tokens: int = 2048
+    block_size: int = 16
+    kv_blocks: int | None = None
+    gpu_memory_utilization: float = 0.9
+    max_model_len: int | None = None
+    async_scheduling: bool = False
+    sorted_sampling: bool = False
+    padding: tuple[int, ...] = ()
+    prefix_caching: bool = False
+    front_end_s: float = 0.0
+    tokenize_s: float = 0.0
+    tokenize_s_per_token: float = 0.0
+    front_end_workers: int = 1
+    detokenize_s: float = 0.0
+    scheduler: str = "fcfs"
+    batching: str = "chunked"
+    swap_bytes: float = 0.0
+    swap_bytes_per_s: float = 25e9
+    adapter_slots: int = 0
+    adapter_load_s: float = 0.0
+
+    def __post_init__(self) -> None:
+        for key in ("max_num_seqs", "max_num_batched_tokens", "block_size", "front_end_workers"):
+            whole(f"engine.{key}", getattr(self, key), _COUNT, low=1)
+        if self.max_num_batched_tokens < self.max_num_seqs:
+            raise InputError(
+                "engine.max_num_batched_tokens",
+                self.max_num_batched_tokens,
+                f"at least engine.max_num_seqs ({self.max_num_seqs}), so that every running sequence fits a step",
+            )
+        if self.kv_blocks is not None:
+            whole("engine.kv_blocks", self.kv_blocks, "at least 2, or null to derive it from memory", low=2)
+        number("engine.gpu_memory_utilization", self.gpu_memory_utilization, "a share in (0, 1]", above=0.0, high=1.0)
+        if self.max_model_len is not None:
+            whole("engine.max_model_len", self.max_model_len, "at least 2 tokens, or null", low=2)
+        for key in ("async_scheduling", "sorted_sampling", "prefix_caching"):
+            instance(f"engine.{key}", getattr(self, key), bool, "true | false")
+        for key in ("front_end_s", "tokenize_s", "tokenize_s_per_token", "detokenize_s"):
+            number(f"engine.{key}", getattr(self, key), "a time >= 0 s", low=0.0)
+        number("engine.adapter_load_s", self.adapter_load_s, "a time >= 0 s", low=0.0)
+        number("engine.swap_bytes", self.swap_bytes, "a size >= 0 bytes", low=0.0)
+        number("engine.swap_bytes_per_s", self.swap_bytes_per_s, "a speed > 0 bytes/s", above=0.0)
+        whole("engine.adapter_slots", self.adapter_slots, "a whole number of at least 0", low=0)
+        for key, known in (("scheduler", ORDERS), ("batching", BATCHING)):
+            if getattr(self, key) not in known:
+                raise InputError(f"engine.{key}", getattr(self, key), " | ".join(known))
+        if self.batching != "chunked" and self.prefix_caching:
+            raise InputError("engine.batching", self.batching, "chunked where engine.prefix_caching is true")
+        given = instances("engine.padding", self.padding, object, _PADDING)
+        sizes = tuple(whole("engine.padding", size, _PADDING, low=1) for size in given)
+        object.__setattr__(self, "padding", sizes)
+        if list(sizes) != sorted(set(sizes)):
+            raise InputError("engine.padding", sizes, _PADDING)
