@@ -124,8 +124,27 @@ class Scheduler(DecodeSet):
         """Preempt until the decode set's next step fits."""
         while not self._fits(self.held):
             if self.prefix is not None:
-                self.prefix.evict(0)  # memory is full to the last block when somebody has to go
+                self.prefix.evict(self._blocks_left() if self.ahead else 0)
             self._preempt(t)
+
+    def _blocks_left(self) -> int:
+        """Blocks that are free when the first running sequence, in order of admission, does not get all it needs: none
+        if each needs one at most, which drafted tokens may exceed."""
+        held, grows = self.held, []
+        for seq in self.running:
+            if seq.decoding:
+                context = seq.offset + self.j * self.pace
+                before = -((self.pace - context - self.ahead) // self._block)
+                if context == (seq.length + 1) * self.parts:  # it has only just begun to decode
+                    before = -(-seq.length // self.block_size)
+                held += before
+                grows.append(-((-context - self.ahead) // self._block) - before)
+        left = self.room - held
+        for more in grows:
+            if more > left:
+                break
+            left -= more
+        return left
 
     def admit(self, t: float) -> None:
         """Admit from the head of the queue while seats, token budget and memory last. A prompt is admitted only if
