@@ -33,6 +33,7 @@ POOL_KEYS = ("xpu", "model", "tp", "precision", "kv_precision", "stack")
 #: Words that tell boards of one chip apart; a name that has one of them means no entry that lacks it.
 _VARIANTS = ("pcie", "nvl", "laptop", "mobile", "maxq", "pcap")
 _SOCKETS = re.compile(r"sxm\d*")
+_GIGABYTES = re.compile(r"(\d+)g(?:i?b)?")
 #: A device reports a little less memory than its maker states (0.980 of it on an RTX 4090).
 _MEMORY_TOLERANCE = 0.1
 
@@ -41,6 +42,7 @@ def xpu_named(hint: str, search: Sequence[Path] = (), memory_bytes: float | None
     """Id of the xPU that a text names: ``h100_sxm`` for "NVIDIA H100 80GB HBM3", ``rtx_4090`` for "rtx4090_run1".
 
     Words are compared whole, as they stand together or apart; an entry gives way to one whose name contains its own.
+    Where only the memory tells entries apart, its size in the text or as reported decides.
 
     Args:
         hint: name of a device or of a folder.
@@ -51,22 +53,36 @@ def xpu_named(hint: str, search: Sequence[Path] = (), memory_bytes: float | None
         InputError: no entry or several fit; the message asks for ``xpu=``.
     """
     accepted = "a device of the catalogue, or xpu=ID beside it; see `hybridfleet list xpus`"
-    words = [word for word in re.findall(r"[a-z0-9]+", hint.lower()) if not _SOCKETS.fullmatch(word)]
-    ends = range(1, len(words) + 1)
-    joined = {"".join(words[start:end]) for end in ends for start in range(end)}
+    split = re.findall(r"[a-z0-9]+", hint.lower())
+    words = [re.sub(r"^(\d+)g$", r"\1gb", word) for word in split if not _SOCKETS.fullmatch(word)]
+    sizes = {f"{number}gb" for number in re.findall(r"(\d+)\s*g(?:i?b)?\b", hint.lower())}
+    variants = {word for word in words if word in _VARIANTS}
+    words = [word for word in words if word not in variants]
+    joined = {"".join(words[start:end]) for end in range(1, len(words) + 1) for start in range(end)}
     found: dict[str, str] = {}
     for name in catalogue.list_entries("xpu", search):
         parts = [part for part in name.lower().split("_") if not _SOCKETS.fullmatch(part)]
-        variants = {word for word in words if word in _VARIANTS}
-        if "".join(parts) in joined and variants <= set(parts):
-            found[name] = "".join(parts)
+        if variants != {part for part in parts if part in _VARIANTS}:
+            continue
+        parts = [part for part in parts if part not in _VARIANTS]
+        chip = "".join(part for part in parts if not _GIGABYTES.fullmatch(part))
+        size = {part for part in parts if _GIGABYTES.fullmatch(part)}
+        if "".join(parts) in joined or (chip in joined and (size <= sizes or not sizes)):
+            found[name] = chip
     best = [name for name, key in found.items() if not any(key != other and key in other for other in found.values())]
+    if len(best) > 1 and memory_bytes is not None:
+        best = [name for name in best if _fits(name, memory_bytes, search)] or best
     if len(best) != 1:
         raise InputError("xpu", hint, f"{accepted} ({' and '.join(best)} fit)" if best else accepted)
     stated = catalogue.xpu(best[0], search).memory_bytes
-    if memory_bytes is not None and abs(memory_bytes / stated - 1.0) > _MEMORY_TOLERANCE:
+    if memory_bytes is not None and not _fits(best[0], memory_bytes, search):
         raise InputError("xpu", hint, f"{accepted} ({best[0]} has {stated:.4g} bytes, the device {memory_bytes:.4g})")
     return best[0]
+
+
+def _fits(name: str, memory_bytes: float, search: Sequence[Path]) -> bool:
+    """Whether an entry has about the memory that a device reports."""
+    return abs(memory_bytes / catalogue.xpu(name, search).memory_bytes - 1.0) <= _MEMORY_TOLERANCE
 
 
 def pool_of(

@@ -17,6 +17,8 @@ from sim.errors import InputError
 _ASYNC_SINCE = (0, 14)
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "auto": "bf16"}
 _QUANTIZED = {"fp8": "fp8", "awq": "int4", "awq_marlin": "int4", "gptq": "int4", "gptq_marlin": "int4"}
+#: What the name of a quantized build says of its weights, where the record does not: the first of these marks it has.
+_NAMED = (("fp8", "fp8"), ("w4a16", "int4"), ("awq", "int4"), ("int4", "int4"), ("w8a8", "int8"), ("int8", "int8"))
 #: Settings that the simulated engine does not vary: name -> the only value that it stands for.
 _FIXED: dict[str, object] = {
     "pipeline_parallel_size": 1,
@@ -146,6 +148,11 @@ class _Reader:
     def precision(self) -> str:
         """Number format of the weights."""
         method = self.value("quantization", None)
+        name = self.model().lower()
+        named = next((kind for mark, kind in _NAMED if mark in name), None)
+        if named is not None and (method is None or method not in _QUANTIZED):
+            self.defaults["quantization"] = f"{named}, by the model's name"
+            return named
         if method is not None:
             if method not in _QUANTIZED:
                 accepted = f"{' | '.join(_QUANTIZED)}, or precision=FORMAT beside it"

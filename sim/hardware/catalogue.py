@@ -32,6 +32,15 @@ Built = TypeVar("Built")
 _LEAF = ("value", "unit", "source", "kind")
 _OPTIONAL = ("as_of", "note")
 _ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
+#: Words of a model's name that tell builds of one shape apart.
+_BUILDS = frozenset(
+    (
+        *("instruct", "chat", "it", "base", "pt", "hf", "meta"),
+        *("fp16", "bf16", "fp8", "int8", "fp4", "mxfp4", "nvfp4", "int4", "4bit", "8bit", "w8a8", "w8a16", "w4a16"),
+        *("awq", "gptq", "gguf", "bnb", "mlx", "marlin", "quantized", "dynamic", "static", "pertensor", "g128"),
+    )
+)
+_NAME_LINE = re.compile(r"^(?:hf_id|aliases):(.*)$", re.MULTILINE)
 _KEYS: Mapping[str, Mapping[str, Units]] = {"xpu": XPU_KEYS, "model": MODEL_KEYS, "stack": STACK_KEYS}
 
 
@@ -64,7 +73,8 @@ class Entry:
 
 
 def load_entry(group: str, name: str, search: Iterable[str | Path] = ()) -> Entry:
-    """Read one entry by id; a model also by its Hugging Face name or an alias, in any case of letters.
+    """Read one entry by id; a model also by its Hugging Face name or an alias, in any case of letters, and by the name
+    of another build of the same shape, such as a quantized or fine-tuned one that keeps the model's own name.
 
     Args:
         group: folder of the catalogue, such as ``xpu``.
@@ -82,7 +92,7 @@ def load_entry(group: str, name: str, search: Iterable[str | Path] = ()) -> Entr
             if path.is_file():
                 return _read(group, path)
     if group == "model":
-        found = _model_by_name(name.strip().lower(), folders)
+        found = _model_by_name(name.strip().lower(), folders) or _model_by_shape(name, folders)
         if found is not None:
             return found
     known = sorted({path.stem for folder in folders for path in folder.glob("*.yaml")})
@@ -144,6 +154,24 @@ def _model_by_name(name: str, folders: Iterable[Path]) -> Entry | None:
             if name in {alias.lower() for alias in (entry.values.get("hf_id", ""), *entry.values.get("aliases", ()))}:
                 return entry
     return None
+
+
+def _shape_words(name: str) -> tuple[str, ...]:
+    """The words of a name that tell shapes apart: ``llama 3.1 8b`` of RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8."""
+    words = re.findall(r"[a-z0-9]+(?:\.\d+[a-z0-9]*)*", name.strip().lower().rpartition("/")[2])
+    return tuple(word for word in words if word not in _BUILDS)
+
+
+def _model_by_shape(name: str, folders: Iterable[Path]) -> Entry | None:
+    """The model that this names a build of; None if none, or several, share its words."""
+    words = _shape_words(name)
+    found: dict[str, Path] = {}
+    for path in (path for folder in folders for path in sorted(folder.glob("*.yaml"))):
+        lines = _NAME_LINE.findall(path.read_text(encoding="utf-8", errors="replace"))
+        names = (each.strip(" []'\"") for line in lines for each in line.split(","))
+        if words and any(_shape_words(each) == words for each in names):
+            found.setdefault(path.stem, path)
+    return _read("model", next(iter(found.values()))) if len(found) == 1 else None
 
 
 def _read(group: str, path: Path) -> Entry:

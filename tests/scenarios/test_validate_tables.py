@@ -122,7 +122,7 @@ def test_a_comparison_pools_gaps_and_skips_single_tokens() -> None:
         ("NVIDIA L40S", "l40s"),
         ("NVIDIA L4", "l4"),
         ("h100_sxm", "h100_sxm"),
-        ("NVIDIA H100 PCIe", None),
+        ("NVIDIA H100 PCIe", "h100_pcie"),
         ("NVIDIA A100", None),
         ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
         ("rtx4090_and_l4", None),

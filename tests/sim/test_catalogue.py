@@ -206,7 +206,7 @@ def test_model_is_found_by_id_hf_name_and_alias_in_any_case(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("group", "name", "closest"),
-    [("xpu", "h100", "h100_sxm"), ("model", "Llama 3.1-8B-Chat", "llama_3_1_8b"), ("xpu", "../xpu/l40s", "l40s")],
+    [("xpu", "h100", "h100_sxm"), ("model", "Llama 3.1-9B-Chat", "llama_3_1_8b"), ("xpu", "../xpu/l40s", "l40s")],
 )
 def test_unknown_names_are_refused_with_the_closest(group: str, name: str, closest: str) -> None:
     with pytest.raises(InputError, match=rf"closest: .*{closest}.*hybridfleet list {group}s"):
