@@ -29,7 +29,10 @@ from sim.simulation import run
 from sim.workload.base import RequestBatch
 
 #: What a user may set beside the `engine.*` settings, in place of what a record states.
-POOL_KEYS = ("xpu", "model", "tp", "precision", "kv_precision", "stack")
+POOL_KEYS = (
+    *("xpu", "model", "tp", "pp", "expert_parallel", "interconnect", "node_xpus", "internode"),
+    *("precision", "kv_precision", "stack"),
+)
 #: Words that tell boards of one chip apart; a name that has one of them means no entry that lacks it.
 _VARIANTS = ("pcie", "nvl", "laptop", "mobile", "maxq", "pcap")
 _SOCKETS = re.compile(r"sxm\d*")

@@ -104,9 +104,9 @@ def compare_case(
     simulated = beside(measure.joules, spent / tokens)
     if isnan(measure.token_s):
         return {METRICS[0]: simulated, METRICS[2]: simulated}
-    static_w = pool.xpu.power.static_w * pool.tp
+    static_w = pool.xpu.power.static_w * pool.xpus_per_replica
     at_pace = (spent - static_w * time) / tokens + static_w * measure.token_s
-    held = beside(measure.joules, min(at_pace, pool.xpu.tdp_w * pool.tp * measure.token_s))
+    held = beside(measure.joules, min(at_pace, pool.xpu.tdp_w * pool.xpus_per_replica * measure.token_s))
     return {
         METRICS[0]: held if pace == PACES[0] else simulated,
         METRICS[1]: held,
@@ -125,7 +125,7 @@ def pool_for(case: Case, given: Mapping[str, Any], search: Sequence[Path]) -> Po
         "max_num_batched_tokens": max(budget, case.batch),
         "max_model_len": max(2, longest),
     }
-    stated = {key: getattr(case, key) for key in ("model", "xpu", "tp", "precision")} | {"engine": engine}
+    stated = {key: getattr(case, key) for key in ("model", "xpu", "tp", "pp", "precision")} | {"engine": engine}
     if case.stack is not None:
         stated["stack"] = case.stack
     return pool_of(stated, given, search)

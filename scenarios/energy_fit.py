@@ -14,7 +14,7 @@ import numpy as np
 from scenarios.energy_table import Case, Measure
 from scenarios.fitting import Fit, Floats, fit
 from sim.fleet.spec import Pool
-from sim.hardware.timing import Deployment, RooflineTiming
+from sim.hardware.pipeline import timing_of
 from sim.hardware.xpu import XPU
 
 POWER = ("static_w", "active_w", "compute_w", "memory_w")
@@ -80,7 +80,7 @@ def carried_over(xpu: XPU, to: XPU, what: str) -> XPU:
 def steady_state(sample: Sample, xpu: XPU) -> tuple[float, float]:
     """Energy [J] and time [s] of an output token; energy at the measured pace where that is known."""
     case, pool = sample.case, sample.pool
-    timing = RooflineTiming(Deployment(pool.model, xpu, pool.tp, case.precision, pool.kv_precision or "bf16"))
+    timing = timing_of(replace(pool.deployment(), xpu=xpu))
     n, context = case.batch, case.prompt + 0.5 * case.output
     cost = timing.step(n, 0, 0)
     windowed = min(context, timing.window or context)
@@ -91,11 +91,11 @@ def steady_state(sample: Sample, xpu: XPU) -> tuple[float, float]:
         tokens, pairs = prompts * case.prompt, 0.5 * prompts * case.prompt * (case.prompt + 1.0)
         mixed = timing.step(n, tokens, prompts)
         share = n / case.output / prompts  # of the steps, in which prompts join
-        time += share * (mixed.fixed_s - cost.fixed_s + timing.rho * pairs)
+        time += share * (mixed.fixed_s - cost.fixed_s + timing.rho * mixed.spread * pairs)
         joules += share * (mixed.fixed_j - cost.fixed_j + timing.rho_j * pairs)
     token_s = time / n
     paced = token_s if np.isnan(sample.measure.token_s) else sample.measure.token_s
-    return min(joules / n + timing.static_w * paced, xpu.tdp_w * pool.tp * paced), token_s
+    return min(joules / n + timing.static_w * paced, xpu.tdp_w * pool.xpus_per_replica * paced), token_s
 
 
 def left_out(

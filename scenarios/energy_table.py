@@ -57,6 +57,7 @@ class Case(NamedTuple):
     output: int
     decode_only: bool
     stack: str | None
+    pp: int = 1
 
 
 class Measure(NamedTuple):
@@ -166,8 +167,6 @@ def _case(row: Row, given: Mapping[str, Any], prompt: int, names: _Names) -> Cas
     model = names.model_id(asked)
     if model is None:
         return "model not in the catalogue", asked
-    if "pp" in row and row.whole("pp") > 1:
-        return "pipeline parallel", model
     if "xpu" in given:
         xpu = str(given["xpu"])
     else:
@@ -190,6 +189,7 @@ def _case(row: Row, given: Mapping[str, Any], prompt: int, names: _Names) -> Cas
         max(1, round(row.positive("output"))),
         "power_fraction" in row and not any(key in row for key in ("joules_per_request", "joules_per_token")),
         stack,
+        int(given.get("pp", 0)) or (row.whole("pp") if "pp" in row else 1),
     )
 
 
@@ -222,10 +222,12 @@ def _measure(row: Row, case: Case, names: _Names) -> Measure:
         if not math.isnan(step_s) and not 1.0 / _MOST_WAIT < token_s * case.batch / step_s < _MOST_WAIT:
             accepted = f"about {case.batch / step_s:.3g} tokens/s, as the batch and the time of a step give"
             raise InputError(row.names["tokens_per_s"], row.text("tokens_per_s"), accepted, row.where)
-    limit_w = names.xpu(case.xpu).tdp_w * case.tp
+    limit_w = names.xpu(case.xpu).tdp_w * case.tp * case.pp
     joules = _joules(row, token_s, limit_w)
     if joules / token_s > _MOST_POWER * limit_w:  # never where the pace is unknown
-        accepted = f"at most {limit_w:g} W for {case.tp} x {case.xpu}: joules, seconds and xPUs of one replica"
+        accepted = (
+            f"at most {limit_w:g} W for {case.tp * case.pp} x {case.xpu}: joules, seconds and xPUs of one replica"
+        )
         raise InputError("energy", f"{joules:.4g} J/token, which is {joules / token_s:.4g} W", accepted, row.where)
     return Measure(joules, token_s)
 

@@ -10,6 +10,7 @@ from typing import Any
 from sim.errors import InputError
 from sim.hardware import catalogue
 from sim.hardware.catalogue import Entry
+from sim.hardware.collectives import Interconnect
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
 
@@ -55,6 +56,15 @@ class Catalogue:
     def model(self, name: str, key: str) -> Model:
         """A model by id, Hugging Face name or alias."""
         return catalogue.model(self.entry("model", name, key).id, self.search)
+
+    def interconnect(self, name: str | None, key: str) -> Interconnect | None:
+        """What joins xPUs, by id; None for what their own entry has."""
+        if name is None:
+            return None
+        entry = self.entry("interconnect", name, key)
+        values = (entry.values.get("bytes_per_s"), entry.values.get("latency_s"))
+        speed, latency = (value if isinstance(value, (int, float)) else -1.0 for value in values)
+        return Interconnect(entry.id, speed, latency, str(entry.path))
 
     def note(self, about: object) -> None:
         """Count the values whose sources a configuration file tells under `about`."""

@@ -18,8 +18,9 @@ from scenarios.table_file import read_table
 from sim.errors import InputError
 from sim.fleet.spec import Pool
 from sim.hardware import catalogue
+from sim.hardware.deployment import Deployment
 from sim.hardware.model import Model
-from sim.hardware.timing import Deployment, RooflineTiming
+from sim.hardware.timing import RooflineTiming
 from sim.hardware.xpu import XPU
 
 Mask = npt.NDArray[np.bool_]

@@ -16,7 +16,8 @@ from scenarios.power_log import PowerLog, read_power_log
 from sim.errors import InputError
 from sim.fleet.spec import Pool
 from sim.hardware import catalogue
-from sim.hardware.timing import Deployment, RooflineTiming
+from sim.hardware.deployment import Deployment
+from sim.hardware.timing import RooflineTiming
 from sim.hardware.xpu import XPU
 
 _CHUNK = 2048  #: prompt tokens of a step

@@ -191,7 +191,7 @@ def _weakest(found: _Findings) -> list[list[str]]:
 
 
 def _name(case: energy.Case) -> str:
-    return f"{case.model}, {case.tp} x {case.xpu}, batch {case.batch}, {case.prompt} + {case.output} tokens"
+    return f"{case.model}, {case.tp * case.pp} x {case.xpu}, batch {case.batch}, {case.prompt} + {case.output} tokens"
 
 
 def _xpus(found: _Findings) -> list[str]:

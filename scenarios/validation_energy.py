@@ -203,7 +203,7 @@ def _deployments(done: energy.Energies, plain: energy.Energies) -> list[list[str
     groups: dict[str, list[tuple[Mapping[str, Section], Mapping[str, Section]]]] = {}
     for each, bare in zip(done.cases, plain.cases):
         if not each.suspected:
-            name = f"{each.case.model}, {each.case.tp} x {each.case.xpu}"
+            name = f"{each.case.model}, {each.case.tp * each.case.pp} x {each.case.xpu}"
             groups.setdefault(name, []).append((each.errors, bare.errors))
     rows = []
     for name, both in groups.items():

@@ -78,7 +78,7 @@ def energy_table(done: energy.Energies) -> Table:
         case, errors = each.case, each.errors
         cells.append(
             [
-                f"{case.model} {case.precision}, {case.tp} x {case.xpu}" + ", suspected" * each.suspected,
+                f"{case.model} {case.precision}, {case.tp * case.pp} x {case.xpu}" + ", suspected" * each.suspected,
                 *map(str, (case.batch, case.prompt, case.output, each.rows)),
                 *pair_cells(errors["joules_per_token"]),
                 each.pace,

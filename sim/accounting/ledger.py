@@ -62,7 +62,8 @@ def rates_of(pool: LivePool) -> Rates:
     missing += [f"embodied carbon of the {what} is unknown" for what, each in parts if each is None]
     if len(known) == len(parts):
         low, central, high = (
-            spec.tp * sum(each.g_per_s(which) for _, each in known) for which in ("low", "central", "high")
+            spec.xpus_per_replica * sum(each.g_per_s(which) for _, each in known)
+            for which in ("low", "central", "high")
         )
         embodied = (low, central, high)
     usd_s = usd_j = math.nan
@@ -71,7 +72,7 @@ def rates_of(pool: LivePool) -> Rates:
         missing.append("cost is unknown")
     else:
         cost = spec.cost.rates()
-        usd_s, usd_j, basis = cost.usd_per_xpu_s * spec.tp, cost.usd_per_facility_j, cost.basis
+        usd_s, usd_j, basis = cost.usd_per_xpu_s * spec.xpus_per_replica, cost.usd_per_facility_j, cost.basis
     if isinstance(pool.site.intensity, Unknown):
         missing.append("grid carbon intensity is unknown")
     if pool.link is not None and pool.link.energy_j() is None:
@@ -147,7 +148,7 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
         embodied_all = embodied + idle(totals.carbon_embodied_g)
     cost = rates.usd_per_s * whole_s + rates.usd_per_facility_j * (energy + wasted)
     return {
-        "xpu_s": whole_s * pool.spec.tp,
+        "xpu_s": whole_s * pool.spec.xpus_per_replica,
         "energy_j": energy,
         "energy_prefill_j": np.where(done, prefill, 0.0),
         "energy_wasted_j": wasted,
@@ -177,11 +178,11 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
     idle_gs = spec.replicas * (whole - booting) - busy_gs
     boot_gs = spec.replicas * booting
     idle_j, boot_j = rates.pue * rates.idle_w * idle_s, rates.pue * rates.active_w * boot_s
-    grams = rates.pue / JOULES_PER_KWH
+    grams, xpus = rates.pue / JOULES_PER_KWH, spec.replicas * spec.xpus_per_replica
     totals = PoolTotals(
-        spec.name, site.name, site.kind, spec.model.id, spec.xpu.id, spec.replicas, spec.replicas * spec.tp,
+        spec.name, site.name, site.kind, spec.model.id, spec.xpu.id, spec.replicas, xpus,
         pool.blocks, spec.engine.block_size, site.pue,
-        provisioned_s=spec.replicas * spec.tp * end_s,
+        provisioned_s=xpus * end_s,
         busy_s=busy_s,
         idle_s=idle_s,
         boot_s=boot_s,

@@ -14,8 +14,8 @@ from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.front_end import FrontEnd
 from sim.fleet.network import LiveLink
 from sim.fleet.spec import Pool, Site
+from sim.hardware.pipeline import timing_of
 from sim.hardware.sizing import check_fit
-from sim.hardware.timing import Deployment, StepTiming
 from sim.request import Request
 from sim.serving.costs import Shared
 from sim.serving.engine import Engine
@@ -62,23 +62,14 @@ class LivePool:
         self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
         self.model_id, self.xpu_id = spec.model.id, spec.xpu.id
         self.replicas = spec.replicas
-        self.timing: StepTiming = spec.timing(
-            Deployment(
-                spec.model,
-                spec.xpu,
-                spec.tp,
-                spec.precision,
-                spec.kv_precision or "bf16",
-                spec.engine.sorted_sampling,
-            )
-        )
         self.blocks = check_fit(spec) - 1  # vLLM keeps one block as padding
+        self.timing = timing_of(spec.deployment(), spec.timing)
         engine = spec.engine
         self.max_tokens = min(
             self.blocks * engine.block_size + 1,  # the last token's KV is never needed
             engine.max_model_len or spec.model.max_context,
         )
-        self.host_w = spec.host.power_w * spec.tp if spec.host else 0.0
+        self.host_w = spec.host.power_w * spec.xpus_per_replica if spec.host else 0.0
         self.shared, self.stop_s = Shared(self.timing, engine.padding), stop_s
         self.prefix_unit = prefix_unit if engine.prefix_caching else 0
         self.engines = [self._replica(engine, classes) for _ in range(spec.replicas)]
@@ -103,7 +94,7 @@ class LivePool:
             self.blocks,
             engine.block_size,
             engine.max_num_seqs,
-            engine.max_num_batched_tokens,
+            engine.max_num_batched_tokens * self.spec.pp,  # of all micro-batches
             self.site.intensity,
             self.host_w,
             classes,
@@ -214,7 +205,7 @@ class LivePool:
         cost = self.timing.step(batch, 0, 0)
         step_s = cost.fixed_s + (cost.tau + cost.tau_w) * batch * max(mean_tokens - 0.5 * mean_output, 1.0)
         ahead = prompt + self.waiting / self.replicas * (mean_tokens - mean_output)
-        budget = engine.max_num_batched_tokens
+        budget = engine.max_num_batched_tokens * self.spec.pp
         chunk = int(min(ahead, budget))
         prefill_s = ahead / chunk * self.timing.step(0, chunk, 1).fixed_s + self.timing.rho * prompt * prompt * 0.5
         wait_s = max(0.0, load - engine.max_num_seqs) / engine.max_num_seqs * mean_output * step_s

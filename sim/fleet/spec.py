@@ -11,8 +11,10 @@ from sim.accounting.embodied import Embodied
 from sim.accounting.signal import Signal, Unknown
 from sim.errors import InputError, instance, instances, number, provider, whole
 from sim.fleet.engine_settings import EngineSettings
+from sim.hardware.collectives import Interconnect
+from sim.hardware.deployment import Deployment
 from sim.hardware.model import Model
-from sim.hardware.timing import Deployment, RooflineTiming, StepTiming
+from sim.hardware.timing import RooflineTiming, StepTiming
 from sim.hardware.xpu import XPU
 from sim.units import BYTES_PER_VALUE
 
@@ -49,8 +51,11 @@ class Pool:
     Attributes:
         name: unique in the fleet.
         model, xpu: what is served, and on what.
-        replicas: engines in the pool; each occupies `tp` xPUs.
-        tp: tensor-parallel degree.
+        replicas: engines in the pool; each occupies `tp` * `pp` xPUs.
+        tp: tensor-parallel degree; pp: stages of a pipeline (`sim.hardware.pipeline`).
+        expert_parallel: True if each of the `tp` xPUs keeps whole experts instead of a part of each.
+        interconnect: what joins the xPUs; None for what the xPU's entry has. With `node_xpus` xPUs a node, `internode`
+            joins the nodes of a replica.
         precision: number format of the weights (a key of `units.BYTES_PER_VALUE`).
         kv_precision: number format of the KV cache; None follows the activations (2 bytes a value).
         engine: serving engine settings.
@@ -77,6 +82,11 @@ class Pool:
     boot_s: float = 0.0
     balancer: str | None = None
     timing: Callable[[Deployment], StepTiming] = RooflineTiming
+    pp: int = 1
+    expert_parallel: bool = False
+    interconnect: Interconnect | None = None
+    node_xpus: int | None = None
+    internode: Interconnect | None = None
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")
@@ -85,6 +95,15 @@ class Pool:
         instance(f"{key}.xpu", self.xpu, XPU, "an XPU, such as catalogue.xpu('h100_sxm')")
         whole(f"{key}.replicas", self.replicas, _COUNT, low=1)
         whole(f"{key}.tp", self.tp, _COUNT, low=1)
+        whole(f"{key}.pp", self.pp, _COUNT, low=1)
+        instance(f"{key}.expert_parallel", self.expert_parallel, bool, "true | false")
+        if self.node_xpus is not None:
+            whole(f"{key}.node_xpus", self.node_xpus, f"{_COUNT}, or None for one node", low=1)
+        for name in ("interconnect", "internode"):
+            if getattr(self, name) is not None:
+                instance(
+                    f"{key}.{name}", getattr(self, name), Interconnect, "an Interconnect, or None for the xPU's own"
+                )
         instance(f"{key}.precision", self.precision, str, " | ".join(BYTES_PER_VALUE))
         instance(f"{key}.engine", self.engine, EngineSettings, "EngineSettings(...)")
         number(f"{key}.boot_s", self.boot_s, "a time >= 0 s", low=0.0)
@@ -99,6 +118,28 @@ class Pool:
                 instance(f"{key}.{name}", getattr(self, name), str, "a text, or None")
         if not callable(self.timing):
             raise InputError(f"{key}.timing", self.timing, "a class or function that makes a timing model")
+
+    @property
+    def xpus_per_replica(self) -> int:
+        """xPUs that each replica occupies."""
+        return self.tp * self.pp
+
+    def deployment(self) -> Deployment:
+        """What one replica is."""
+        return Deployment(
+            self.model,
+            self.xpu,
+            self.tp,
+            self.precision,
+            self.kv_precision or "bf16",
+            self.engine.sorted_sampling,
+            self.pp,
+            self.expert_parallel,
+            self.interconnect,
+            self.node_xpus,
+            self.internode,
+            self.engine.max_num_batched_tokens,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from sim.errors import InputError
+from sim.hardware.deployment import Deployment
 from sim.hardware.model import Model
-from sim.hardware.timing import Deployment
 from sim.hardware.xpu import XPU
 from sim.units import BYTES_PER_VALUE, GB
 
@@ -17,18 +17,25 @@ if TYPE_CHECKING:
 _MIN_BLOCKS = 2  #: one that the engine keeps for itself, and one to hold a sequence
 
 
-def weight_bytes_per_xpu(model: Model, tp: int, precision: str) -> float:
-    """Weights that each of `tp` xPUs holds [bytes]."""
-    return model.weight_bytes(precision) / tp
+def weight_bytes_per_xpu(model: Model, tp: int, precision: str, pp: int = 1) -> float:
+    """Weights that each of `tp` xPUs holds [bytes]; of `pp` stages the fullest, with one of the vocabulary's tables."""
+    whole = model.weight_bytes(precision)
+    if pp == 1:
+        return whole / tp
+    in_16_bit = max(BYTES_PER_VALUE[precision], 2.0)
+    layers = whole - (model.embedding_params + model.head_params) * in_16_bit
+    share = -(-model.layers // pp) / model.layers
+    return (layers * share + model.head_params * in_16_bit) / tp
 
 
-def kv_block_bytes(model: Model, xpu: XPU, tp: int, kv_precision: str | None, block_size: int) -> float:
+def kv_block_bytes(model: Model, xpu: XPU, tp: int, kv_precision: str | None, block_size: int, pp: int = 1) -> float:
     """What one KV block takes on each xPU [bytes]: `block_size` tokens over all layers.
 
     Sliding-window layers keep all tokens of a block, which errs on the small side for an engine that drops what left
     the window.
     """
-    return block_size * Deployment(model, xpu, tp, kv_precision=kv_precision or "bf16").kv_bytes_per_token_and_xpu
+    deployment = Deployment(model, xpu, tp, kv_precision=kv_precision or "bf16", pp=pp)
+    return block_size * deployment.kv_bytes_per_token_and_xpu
 
 
 def kv_blocks(
@@ -39,11 +46,12 @@ def kv_blocks(
     kv_precision: str | None = None,
     block_size: int = 16,
     gpu_memory_utilization: float = 0.9,
+    pp: int = 1,
 ) -> int:
     """KV blocks that fit beside the weights: floor((util * memory - weights / tp - reserved) / bytes of a block).
 
     Args:
-        model, xpu, tp: what is served on how many of which xPUs.
+        model, xpu, tp: what is served on how many of which xPUs; pp: stages of so many.
         precision, kv_precision: number formats of weights and KV cache; None is 16 bit.
         block_size: tokens a block.
         gpu_memory_utilization: share of the memory that the engine may use.
@@ -52,8 +60,8 @@ def kv_blocks(
         The number of blocks, never negative.
     """
     free = gpu_memory_utilization * xpu.memory_bytes - xpu.memory_reserved_bytes
-    free -= weight_bytes_per_xpu(model, tp, precision)
-    return max(0, math.floor(free / kv_block_bytes(model, xpu, tp, kv_precision, block_size)))
+    free -= weight_bytes_per_xpu(model, tp, precision, pp)
+    return max(0, math.floor(free / kv_block_bytes(model, xpu, tp, kv_precision, block_size, pp)))
 
 
 def check_fit(pool: Pool) -> int:
@@ -70,6 +78,7 @@ def check_fit(pool: Pool) -> int:
     problem = _tp_problem(pool, pool.tp)
     if problem:
         raise InputError(f"pools.{pool.name}.tp", pool.tp, problem)
+    _check_split(pool)
     if pool.engine.kv_blocks is not None:
         return _check_explicit(pool, pool.engine.kv_blocks)
     blocks = _blocks(pool, pool.tp, pool.precision)
@@ -80,8 +89,9 @@ def check_fit(pool: Pool) -> int:
 
 def _check_explicit(pool: Pool, blocks: int) -> int:
     """A user's own number of blocks overrides what the runtime reserves, but not the size of the memory."""
-    free = pool.xpu.memory_bytes - weight_bytes_per_xpu(pool.model, pool.tp, pool.precision)
-    most = math.floor(free / kv_block_bytes(pool.model, pool.xpu, pool.tp, pool.kv_precision, pool.engine.block_size))
+    free = pool.xpu.memory_bytes - weight_bytes_per_xpu(pool.model, pool.tp, pool.precision, pool.pp)
+    block = kv_block_bytes(pool.model, pool.xpu, pool.tp, pool.kv_precision, pool.engine.block_size, pool.pp)
+    most = math.floor(free / block)
     if most < _MIN_BLOCKS:
         raise _misfit(pool, 1.0, 0.0)
     if blocks > most:
@@ -92,8 +102,8 @@ def _check_explicit(pool: Pool, blocks: int) -> int:
 
 def _misfit(pool: Pool, utilization: float, reserved: float) -> InputError:
     model, xpu = pool.model, pool.xpu
-    weights = weight_bytes_per_xpu(model, pool.tp, pool.precision)
-    block = kv_block_bytes(model, xpu, pool.tp, pool.kv_precision, pool.engine.block_size)
+    weights = weight_bytes_per_xpu(model, pool.tp, pool.precision, pool.pp)
+    block = kv_block_bytes(model, xpu, pool.tp, pool.kv_precision, pool.engine.block_size, pool.pp)
     short = weights + reserved + _MIN_BLOCKS * block - utilization * xpu.memory_bytes
     return InputError(
         f"pools.{pool.name}.model",
@@ -120,7 +130,7 @@ def _remedy(pool: Pool) -> str:
 def _blocks(pool: Pool, tp: int, precision: str) -> int:
     engine = pool.engine
     util = engine.gpu_memory_utilization
-    return kv_blocks(pool.model, pool.xpu, tp, precision, pool.kv_precision, engine.block_size, util)
+    return kv_blocks(pool.model, pool.xpu, tp, precision, pool.kv_precision, engine.block_size, util, pool.pp)
 
 
 def _check_formats(pool: Pool) -> None:
@@ -139,6 +149,21 @@ def _tp_problem(pool: Pool, tp: int) -> str:
         return f"a divisor of the {model.heads} attention heads of {model.id}"
     if model.kv_heads % tp and tp % model.kv_heads:
         return f"a divisor or a multiple of the {model.kv_heads} KV heads of {model.id}"
-    if tp > 1 and not pool.xpu.timing.link_bytes_per_s:
-        return f"1: {pool.xpu.id} has no link to a peer in the catalogue"
+    if tp > 1 and not (pool.interconnect or pool.xpu.timing.link_bytes_per_s):
+        return f"1: {pool.xpu.id} has no link to a peer in the catalogue; or name an interconnect"
     return ""
+
+
+def _check_split(pool: Pool) -> None:
+    """Refuse stages and experts that the model or the xPUs do not have."""
+    key, model = f"pools.{pool.name}", pool.model
+    if pool.pp > model.layers:
+        raise InputError(f"{key}.pp", pool.pp, f"at most the {model.layers} layers of {model.id}")
+    if pool.pp > 1 and not (pool.interconnect or pool.xpu.timing.link_bytes_per_s):
+        accepted = f"1: {pool.xpu.id} has no link to a peer in the catalogue; or name an interconnect"
+        raise InputError(f"{key}.pp", pool.pp, accepted)
+    if pool.expert_parallel and not model.experts:
+        raise InputError(f"{key}.expert_parallel", True, f"false: {model.id} has no experts")
+    a_node = pool.node_xpus
+    if a_node is not None and pool.tp > a_node and pool.tp % a_node:
+        raise InputError(f"{key}.node_xpus", a_node, f"a divisor of tp ({pool.tp}), or at least as many")

@@ -6,7 +6,7 @@ steps are an arithmetic progression and the engine can jump over them (see `sim.
     t = GEMMs(tokens) + head(sequences) + elementwise(tokens) + collectives(tokens) + overheads     (StepCost.fixed_s)
       + tau * ((1 - alpha) * S + alpha * n * M)                                               decode attention
       + tau_w * S_w                                                     decode attention, sliding-window layers
-      + rho * pairs + rho_w * pairs_w                                   prefill attention
+      + (rho * pairs + rho_w * pairs_w) * spread                        prefill attention
 
 with S the sum and M the longest of the n decode contexts, S_w the sum of contexts cut off at the window, and pairs
 the (query, context) pairs of the prefill chunks. Each group of GEMMs (dense layers, routed experts, output head) takes
@@ -20,11 +20,10 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
-from sim.errors import InputError
-from sim.hardware.model import Model
+from sim.hardware.collectives import grouped_all_reduce_s, most_loaded
+from sim.hardware.deployment import Deployment
 from sim.hardware.xpu import XPU, Knots
 from sim.units import BYTES_PER_VALUE
 
@@ -38,6 +37,7 @@ class StepCost(NamedTuple):
         alpha: attention skew in [0, 1].
         tau_w, eps_w: time and energy per windowed decode context token [s], [J].
         never_capped: True if no context can push this step over the power limit.
+        spread: share of the step's prefill attention that its duration is made of; the rest runs beside it.
     """
 
     fixed_s: float
@@ -48,6 +48,7 @@ class StepCost(NamedTuple):
     tau_w: float
     eps_w: float
     never_capped: bool
+    spread: float = 1.0
 
 
 class StepTiming(Protocol):
@@ -79,27 +80,6 @@ class StepTiming(Protocol):
         Engines ask once for each kind of step and keep the answer.
         """
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Deployment:
-    """One replica: a model on `tp` xPUs in some number formats.
-
-    With `sorted_sampling`, every step sorts the logits, as sampling by top-p or top-k does.
-    """
-
-    model: Model
-    xpu: XPU
-    tp: int = 1
-    precision: str = "bf16"
-    kv_precision: str = "bf16"
-    sorted_sampling: bool = False
-
-    @property
-    def kv_bytes_per_token_and_xpu(self) -> float:
-        """KV bytes each xPU keeps and reads per token: KV heads are sharded, at least one a xPU; MLA is replicated."""
-        share = 1.0 if self.model.attention == "mla" else max(1.0 / self.tp, 1.0 / max(1, self.model.kv_heads))
-        return self.model.kv_bytes_per_token(self.kv_precision) * share
 
 
 class RooflineTiming:
@@ -210,8 +190,9 @@ class RooflineTiming:
             seconds = self._gemm_s(self._dense_flops / self._flops_per_s, tokens, dense_bytes, eff.gemm_tile)
             if expert_bytes:
                 rows = tokens * model.experts_per_token / experts  # tokens that each visited expert sees
-                row_s = self._expert_flops * tokens / (rows * self._flops_per_s)
-                seconds += self._gemm_s(row_s, rows, expert_bytes) / eff.moe_eff
+                of_tokens, of_weights = self._imbalance(tokens, experts)
+                row_s = self._expert_flops * tokens / (rows * self._flops_per_s) * of_tokens
+                seconds += self._gemm_s(row_s, rows, expert_bytes * of_weights) / eff.moe_eff
             flops = (self._dense_flops + self._expert_flops) * tokens
             joules = self._work_j(seconds, self._by_work_j(flops, weights - self._head_bytes))
             others_s = self._collectives_s(tokens) + self._elementwise_s * tokens
@@ -246,18 +227,24 @@ class RooflineTiming:
 
     def _collectives_s(self, tokens: int) -> float:
         """Two all-reduces a layer over the activations, 2 bytes a value."""
-        if self.deployment.tp == 1:
+        deployment = self.deployment
+        if deployment.tp == 1:
             return 0.0
-        model = self.deployment.model
-        return 2.0 * model.layers * self._all_reduce_s(tokens * model.hidden * 2.0)
+        nbytes, link = tokens * deployment.model.hidden * 2.0, deployment.link
+        a_node = deployment.node_xpus or deployment.tp
+        each = grouped_all_reduce_s(nbytes, deployment.tp, a_node, link, deployment.between_nodes)
+        return 2.0 * deployment.model.layers * each
 
-    def _all_reduce_s(self, nbytes: float) -> float:
-        """An all-reduce in one shot, each xPU reading all peers, or in two, reduce-scatter and all-gather."""
-        tp, eff = self.deployment.tp, self._eff
-        if not eff.link_bytes_per_s:
-            raise InputError("tp", tp, f"1 on {self.deployment.xpu.id}, which has no link to a peer in the catalogue")
-        one_shot = eff.link_latency_s + (tp - 1) * nbytes / eff.link_bytes_per_s
-        return min(one_shot, 2.0 * eff.link_latency_s + 2.0 * (tp - 1) / tp * nbytes / eff.link_bytes_per_s)
+    def _imbalance(self, tokens: int, experts: float) -> tuple[float, float]:
+        """Tokens and weights of the xPU with the busiest experts, over the mean: 1 where all share every expert."""
+        model, ranks = self.deployment.model, self.deployment.tp
+        if not self.deployment.expert_parallel:
+            return 1.0, 1.0
+        visits, share = tokens * model.experts_per_token, 1.0 / ranks
+        seen = experts / model.experts
+        of_tokens = most_loaded(visits * share, visits * share, ranks)
+        of_weights = most_loaded(experts * share, model.experts * share * seen * (1.0 - seen), ranks)
+        return of_tokens, min(of_weights, ranks * 1.0)
 
 
 def _compute_peak(xpu: XPU, precision: str) -> float:

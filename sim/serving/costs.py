@@ -6,8 +6,8 @@ from bisect import bisect_left
 
 from sim.hardware.timing import StepCost, StepTiming
 
-#: a `StepCost` as seconds + 1j * joules: fixed, kappa, skew [s], windowed, and whether it can never be capped
-Cost = tuple[complex, complex, float, complex, bool]
+#: a `StepCost` as seconds + 1j * joules: fixed, kappa, skew [s], windowed, whether it can never be capped, and spread
+Cost = tuple[complex, complex, float, complex, bool, float]
 
 
 class Shared:
@@ -42,6 +42,7 @@ class Shared:
             step.tau * step.alpha / self._parts,
             complex(step.tau_w, step.eps_w) / self._parts,
             step.never_capped and padded.never_capped,
+            step.spread,
         )
         if prefills:
             self.mixed_costs[decoding, prefill_tokens, prefills] = cost

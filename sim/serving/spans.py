@@ -95,8 +95,10 @@ class Spans(Scheduler):
                 k = min(k, self._steps_in_memory(k))
         if self._windows and (full := self.next_full_window()) is not None and k > full - j:
             k = full - j
-        equal, kappa, skew, windowed, never_capped = cost
+        equal, kappa, skew, windowed, never_capped, spread = cost
         rho, rho_w = self._rho, self._rho_w
+        if spread != 1.0:
+            rho, rho_w = complex(rho.real * spread, rho.imag), complex(rho_w.real * spread, rho_w.imag)
         growth = 0j
         if windowed:
             equal += windowed * self._window_context

@@ -323,7 +323,7 @@ class ReferenceEngine:
         windowed = sum(min(c, window) for c in contexts) if window else 0
         joules_fixed = cost.fixed_j + cost.eps_w * windowed
         joules = joules_fixed + cost.eps * sum(contexts) + timing.rho_j * sum(pairs) + timing.rho_w_j * sum(pairs_w)
-        tau, rho, rho_w = cost.tau, timing.rho, timing.rho_w
+        tau, rho, rho_w = cost.tau, timing.rho * cost.spread, timing.rho_w * cost.spread
         kappa = tau * (1 - cost.alpha)
         rest = cost.fixed_s + tau * cost.alpha * (skew + sum(contexts)) + cost.tau_w * windowed
         seconds = rest + kappa * sum(contexts) + rho * sum(pairs) + rho_w * sum(pairs_w)

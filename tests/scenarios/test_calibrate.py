@@ -16,7 +16,8 @@ from scenarios.deployment import Requests, pool_of, serve
 from scenarios.fitting import fit, with_coefficients
 from scenarios.measured_sources import read_kernels
 from sim import XPU, InputError, catalogue
-from sim.hardware.timing import Deployment, RooflineTiming
+from sim.hardware.deployment import Deployment
+from sim.hardware.timing import RooflineTiming
 from tests.scenarios.command import QUICK, run
 from tests.scenarios.records import CLOCK_S, DATA, EPOCH_S, META, needs_data, write_folder
 

@@ -41,7 +41,7 @@ class ToyTiming:
         alpha = self.alpha * (0.5 if prefills else 1.0) / max(decoding, 1)
         return StepCost(
             fixed, 0.2 + 0.01 * tokens, 2e-6, 3e-4, alpha, 1e-6 if self.window else 0.0,
-            1e-4 if self.window else 0.0, False,
+            1e-4 if self.window else 0.0, False, 1.0 / (1 + prefills) if prefills and self.spread else 1.0,
         )  # fmt: skip
 
 

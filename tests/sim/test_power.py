@@ -7,7 +7,8 @@ from dataclasses import replace
 import pytest
 
 from sim import InputError, catalogue
-from sim.hardware.timing import Deployment, RooflineTiming
+from sim.hardware.deployment import Deployment
+from sim.hardware.timing import RooflineTiming
 from sim.hardware.xpu import PowerCoefficients
 
 LLAMA, H100 = catalogue.model("llama_3_1_8b"), catalogue.xpu("h100_sxm")

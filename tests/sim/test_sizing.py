@@ -13,8 +13,8 @@ from sim.errors import InputError
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.spec import Pool
 from sim.hardware import catalogue
+from sim.hardware.deployment import Deployment
 from sim.hardware.sizing import check_fit, kv_block_bytes, kv_blocks, weight_bytes_per_xpu
-from sim.hardware.timing import Deployment
 from sim.units import GB
 
 DATA = Path(os.environ.get("HYBRIDFLEET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))

@@ -12,8 +12,9 @@ from simpy import Environment
 
 from sim import InputError, catalogue
 from sim.accounting.signal import Constant
+from sim.hardware.deployment import Deployment
 from sim.hardware.model import Model
-from sim.hardware.timing import Deployment, RooflineTiming, StepCost
+from sim.hardware.timing import RooflineTiming, StepCost
 from sim.hardware.xpu import XPU, TimingCoefficients
 from sim.request import Request
 from sim.serving.costs import Shared
