@@ -53,9 +53,10 @@ FOLDERS: dict[str, tuple[Change, Mapping[str, object], list[str], list[str]]] = 
     "unknown model": (lambda rows: None, {"model": "acme/unknown-9b"}, [], ["meta.json", "acme/unknown-9b"]),
     "no model": (lambda rows: None, {"model": None}, [], ["meta.json", "model"]),
     "unknown device": (lambda rows: None, {"hardware": {"device_name": "ACME 1"}}, [], ["ACME 1", "xpu=ID"]),
-    "pipeline parallel": (
-        lambda rows: None, {"engine_kwargs": {"pipeline_parallel_size": 2}}, [], ["pipeline_parallel_size=2"],
+    "data parallel": (
+        lambda rows: None, {"engine_kwargs": {"data_parallel_size": 2}}, [], ["data_parallel_size=2"],
     ),
+    "no stages": (lambda rows: None, {"engine_kwargs": {"pipeline_parallel_size": 0}}, [], ["pp=0", "at least 1"]),
     "unknown quantization": (
         lambda rows: None, {"engine_kwargs": {"quantization": "magic"}}, [], ["magic", "precision=FORMAT"],
     ),
