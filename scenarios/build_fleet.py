@@ -84,9 +84,11 @@ def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
         engine = _engine(pool.child("engine"))
         cost = cost_of(pool, xpu, xpu_entry, host, catalogue)
         embodied = embodied_of(pool, xpu, xpu_entry)
+    draft = pool.get("draft", text, None)
     made = Pool(
         name=name,
         model=catalogue.model(pool.need("model", text), pool.path("model")),
+        draft=catalogue.model(draft, pool.path("draft")) if draft is not None else None,
         xpu=xpu,
         replicas=pool.get("replicas", integer(1), 1),
         tp=pool.get("tp", integer(1), 1),
@@ -135,6 +137,9 @@ def _engine(engine: Section) -> EngineSettings:
         ),
         adapter_slots=engine.get("adapter_slots", integer(0), default.adapter_slots),
         adapter_load_s=engine.get("adapter_load_s", number("a time >= 0 s", low=0.0), default.adapter_load_s),
+        speculative_tokens=engine.get("speculative_tokens", integer(0), default.speculative_tokens),
+        speculative_method=engine.get("speculative_method", text, default.speculative_method),
+        acceptance_rate=engine.get("acceptance_rate", number("a probability in [0, 1]", low=0.0, high=1.0), None),
         padding=tuple(engine.get("padding", list_of(whole), [])),
     )
     engine.finish()

@@ -121,12 +121,13 @@ class ClientClocks:
         base = self._bases[replica]
         return self._place[np.where(ran, first + base, 0)], self._place[np.where(ran, last + base + 1, 0)] - 1
 
-    def timeline(self, i: int) -> FloatArray:
-        """When clients got every token of request `i`, which was preempted, link apart [s]."""
+    def timeline(self, i: int, pace: float, tokens: int) -> FloatArray:
+        """When clients got each of the `tokens` tokens of request `i`, which was preempted, link apart [s]."""
         times = [np.array([self._ended.first_s[i] + self.delays[i, 0]])]
         for begin, end, gap in self._phases.pop(int(self._ended.number[i]), ()):
             first, last = self._slices(self._ended.replica[i : i + 1], np.array([begin]), np.array([end]))
-            times.append(step_clock.token_times(self.rows, int(first[0]), int(last[0])))
+            times.append(step_clock.token_times(self.rows, int(first[0]), int(last[0]), pace))
             times.append(np.array([next(t[-1] for t in reversed(times) if len(t)) + gap]))
-        times.append(step_clock.token_times(self.rows, int(self.first[i]), int(self.last[i])))
+        left = tokens - sum(map(len, times))
+        times.append(step_clock.token_times(self.rows, int(self.first[i]), int(self.last[i]), pace, left))
         return np.concatenate(times)

@@ -60,7 +60,7 @@ class PoolSeries:
         )
 
     def all(self) -> list[Series]:
-        """Every series of the pool."""
+        """Every one of them."""
         return list(vars(self).values())
 
 
@@ -89,22 +89,21 @@ class Observer:
         self._replicas = [(pool, i, engine) for pool in pools for i, engine in enumerate(pool.engines)]
         self._first_replica = np.cumsum([0, *(len(pool.engines) for pool in pools)])
         self._fresh = [0] * len(self._replicas)  # rows of each clock that earlier folds took in
+        self._pace = np.array([pool.tokens_a_step for pool in pools])  # tokens that a step yields a sequence
         self._detokenizers = {
-            at: Detokenizer(pool.spec.engine.detokenize_s, engine.pace / engine.parts)
-            for at, (pool, _, engine) in enumerate(self._replicas)
+            at: Detokenizer(pool.spec.engine.detokenize_s, pool.tokens_a_step)
+            for at, (pool, _, _) in enumerate(self._replicas)
             if pool.spec.engine.detokenize_s
         }
-        # the clients' clock has a row for each step, so it is written for fewer rows at once
+        # the clients' clock has a row a step, so it is written for fewer rows at once
         self._fold_rows = FOLD_ROWS // 8 if self._detokenizers else FOLD_ROWS
         self._halted = False
         self._next_check = FOLD_CHECK
 
     def reject(self, request: Request) -> None:
         """No pool takes this request."""
-        self.records.append(
-            (request.id, request.arrival_s, REJECTED, request.slo_class, -1, -1, request.prompt, 0,
-             *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 3)
-        )  # fmt: skip
+        known = (request.id, request.arrival_s, REJECTED, request.slo_class, -1, -1, request.prompt, 0)
+        self.records.append((*known, *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 3))
         self.closed += 1
 
     def complete(self, pool: LivePool, replica: int, seq: Sequence) -> None:
@@ -151,7 +150,7 @@ class Observer:
                 emitted = seq.emitted
                 if seq.decoding:
                     engine.settle(seq)
-                    emitted += engine.j - (seq.length + 1 - seq.offset)
+                    emitted += engine.gained(seq, engine.j)
                 seq.row, seq.last_row = 0, -1
                 seq.segments = None
                 self._record(pool, replica, seq, IN_FLIGHT, emitted, now)
@@ -218,8 +217,9 @@ class Observer:
         series = self.series[pool]
         series.busy.add_levels(start, end, 1.0)
         series.dyn_w.add_levels(start, end, rows[:, step_clock.DYN] / seconds)
-        series.tokens.add_levels(start, end, steps * decoding / seconds)
-        mean_context = rows[:, step_clock.CONTEXT] + decoding * (steps - 1.0) * 0.5
+        pace = self._pace[pool]
+        series.tokens.add_levels(start, end, steps * decoding * pace / seconds)
+        mean_context = rows[:, step_clock.CONTEXT] + decoding * (steps - 1.0) * (0.5 * pace)
         held = rows[:, step_clock.HELD] + rows[:, step_clock.PREFILL] * (steps - 1.0) * 0.5
         series.kv_tokens.add_levels(start, end, mean_context + held)
         self.steps[pool] += int(steps.sum())
@@ -246,22 +246,37 @@ class Observer:
         score = qoe.token_qoe_v1(ttft, e2e, tokens, expected, speed)
         score_v2 = qoe.token_qoe_v2(ttft, tokens, expected, speed)
         done = table[:, COLUMN["status"]] == COMPLETED
+        pool = table[:, COLUMN["pool"]].astype(np.int64)
+        pace = self._pace[pool]  # of no meaning where no pool took it
+        if (self._pace != 1.0).any():
+            self._take_tokens_together(table, step_clock.steps_in(rows, first, last))
         preempted = table[:, COLUMN["preemptions"]] > 0
         stalled = np.flatnonzero(done & ~preempted & (longest > 1.0 / speed))
         for start in range(0, len(stalled), WALK_TOGETHER):
             part = stalled[start : start + WALK_TOGETHER]
             times, bounds = step_clock.timelines(rows, first[part], last[part], first_s[part])
+            if (pace[part] != 1.0).any():
+                times, bounds = step_clock.paced(times, bounds, pace[part], tokens[part].astype(np.int64))
             times -= np.repeat(sent[part], np.diff(bounds))
             score[part], score_v2[part] = qoe.token_qoe_walks(times, bounds, expected[part], speed[part])
         for i in np.flatnonzero(done & preempted):
-            times = clocks.timeline(int(i))
+            times = clocks.timeline(int(i), float(pace[i]), int(tokens[i]))
             longest[i] = np.diff(times).max() if len(times) > 1 else longest[i]
             if longest[i] > 1.0 / speed[i]:
                 score[i] = qoe.token_qoe_v1_walk(times - sent[i], expected[i], speed[i])
                 score_v2[i] = qoe.token_qoe_v2_walk(times - sent[i], expected[i], speed[i])
         score[~done] = score_v2[~done] = 0.0
-        self._take_occupancy(table, table[:, COLUMN["pool"]].astype(np.int64))
+        self._take_occupancy(table, pool)
         self._folded.append(np.column_stack((table, longest, score, score_v2, delays)))
+
+    def _take_tokens_together(self, table: FloatArray, in_steps: FloatArray) -> None:
+        """Tokens of one step of speculative decoding come together: gaps of 0, of whoever completed undisturbed."""
+        done = (table[:, COLUMN["status"]] == COMPLETED) & (table[:, COLUMN["preemptions"]] == 0)
+        together = np.maximum(table[:, COLUMN["output_tokens"]] - 1.0 - in_steps, 0.0)
+        for (pool, slo_class), gaps in self.gaps.items():
+            mine = done & (table[:, COLUMN["pool"]] == pool) & (table[:, COLUMN["slo_class"]] == slo_class)
+            if self._pace[pool] != 1.0 and (zeros := int(together[mine].sum())):
+                gaps.add_values(np.zeros(1), zeros)
 
     def _take_occupancy(self, table: FloatArray, pools: IntArray) -> None:
         for pool, series in enumerate(self.series):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sim.errors import InputError, instance, instances, number, whole
+from sim.hardware.speculation import METHODS
 from sim.serving.queues import ORDERS
 
 BATCHING = ("chunked", "whole", "static")
@@ -39,6 +40,10 @@ class EngineSettings:
         swap_bytes_per_s: speed of copies to it and back, during which the replica computes nothing [bytes/s].
         adapter_slots: fine-tuned adapters that can be loaded at once; 0 serves the base model to all.
         adapter_load_s: time to load one, during which the replica computes nothing [s].
+        speculative_tokens: tokens drafted ahead for each sequence and verified in one step; 0 drafts none.
+        speculative_method: who drafts: ``ngram``, ``mtp`` (a layer of the model's own) or the pool's ``draft_model``.
+        acceptance_rate: probability that a drafted token is accepted if those before it were; depends on model, draft
+            and text, so it has no default.
         padding: token counts, ascending, to which smaller steps are padded (CUDA graph sizes); empty for none.
     """
 
@@ -63,6 +68,9 @@ class EngineSettings:
     swap_bytes_per_s: float = 25e9
     adapter_slots: int = 0
     adapter_load_s: float = 0.0
+    speculative_tokens: int = 0
+    speculative_method: str = "ngram"
+    acceptance_rate: float | None = None
 
     def __post_init__(self) -> None:
         for key in ("max_num_seqs", "max_num_batched_tokens", "block_size", "front_end_workers"):
@@ -86,9 +94,10 @@ class EngineSettings:
         number("engine.swap_bytes", self.swap_bytes, "a size >= 0 bytes", low=0.0)
         number("engine.swap_bytes_per_s", self.swap_bytes_per_s, "a speed > 0 bytes/s", above=0.0)
         whole("engine.adapter_slots", self.adapter_slots, "a whole number of at least 0", low=0)
-        for key, known in (("scheduler", ORDERS), ("batching", BATCHING)):
+        for key, known in (("scheduler", ORDERS), ("batching", BATCHING), ("speculative_method", METHODS)):
             if getattr(self, key) not in known:
                 raise InputError(f"engine.{key}", getattr(self, key), " | ".join(known))
+        self._check_speculation()
         if self.batching != "chunked" and self.prefix_caching:
             raise InputError("engine.batching", self.batching, "chunked where engine.prefix_caching is true")
         given = instances("engine.padding", self.padding, object, _PADDING)
@@ -96,3 +105,18 @@ class EngineSettings:
         object.__setattr__(self, "padding", sizes)
         if list(sizes) != sorted(set(sizes)):
             raise InputError("engine.padding", sizes, _PADDING)
+
+    def _check_speculation(self) -> None:
+        drafts = whole("engine.speculative_tokens", self.speculative_tokens, "a whole number of at least 0", low=0)
+        if self.acceptance_rate is not None:
+            number("engine.acceptance_rate", self.acceptance_rate, "a probability in [0, 1]", low=0.0, high=1.0)
+        elif drafts:
+            accepted = "a probability in [0, 1] where engine.speculative_tokens is not 0: measure it, it has no default"
+            raise InputError("engine.acceptance_rate", None, accepted)
+        if self.max_num_batched_tokens < self.max_num_seqs * (1 + drafts):
+            raise InputError(
+                "engine.max_num_batched_tokens",
+                self.max_num_batched_tokens,
+                f"at least max_num_seqs * (1 + speculative_tokens) = {self.max_num_seqs * (1 + drafts)}, so that every "
+                "running sequence fits a step",
+            )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from heapq import heapify, heappop, heappush
 
 from simpy import Environment
@@ -16,6 +17,8 @@ from sim.fleet.network import LiveLink
 from sim.fleet.spec import Pool, Site
 from sim.hardware.pipeline import timing_of
 from sim.hardware.sizing import check_fit
+from sim.hardware.speculation import PARTS, SpeculativeTiming, pace
+from sim.hardware.timing import StepTiming
 from sim.request import Request
 from sim.serving.costs import Shared
 from sim.serving.engine import Engine
@@ -63,14 +66,17 @@ class LivePool:
         self.model_id, self.xpu_id = spec.model.id, spec.xpu.id
         self.replicas = spec.replicas
         self.blocks = check_fit(spec) - 1  # vLLM keeps one block as padding
-        self.timing = timing_of(spec.deployment(), spec.timing)
+        self.timing = replica_timing(spec)
         engine = spec.engine
         self.max_tokens = min(
-            self.blocks * engine.block_size + 1,  # the last token's KV is never needed
+            # the last token's KV is never needed; that of drafted ones is, and one more for the fraction of a token
+            self.blocks * engine.block_size + 1 - (engine.speculative_tokens + 1) * (engine.speculative_tokens > 0),
             engine.max_model_len or spec.model.max_context,
         )
         self.host_w = spec.host.power_w * spec.xpus_per_replica if spec.host else 0.0
-        self.shared, self.stop_s = Shared(self.timing, engine.padding), stop_s
+        options = self._options(engine)
+        self.shared, self.stop_s = Shared(self.timing, engine.padding, options.parts), stop_s
+        self.tokens_a_step = options.pace / options.parts  # that a decoding sequence gets on average
         self.prefix_unit = prefix_unit if engine.prefix_caching else 0
         self.engines = [self._replica(engine, classes) for _ in range(spec.replicas)]
         self.outstanding = self.outstanding_tokens = 0
@@ -108,6 +114,7 @@ class LivePool:
     def _options(self, engine: EngineSettings) -> Options:
         spec = self.spec
         kv_bytes = spec.model.kv_bytes_per_token(spec.kv_precision or "bf16")
+        drafts = engine.speculative_tokens
         return Options(
             queue=ORDERS[engine.scheduler],
             async_scheduling=engine.async_scheduling,
@@ -117,6 +124,9 @@ class LivePool:
             swap_s=kv_bytes / engine.swap_bytes_per_s,
             adapter_slots=engine.adapter_slots,
             adapter_load_s=engine.adapter_load_s,
+            drafts=drafts,
+            pace=pace(engine.acceptance_rate or 0.0, drafts) if drafts else 1,
+            parts=PARTS if drafts else 1,
         )
 
     def send(self, request: Request) -> None:
@@ -204,6 +214,7 @@ class LivePool:
         mean_output = self.output_tokens / self.outstanding if self.outstanding else output
         cost = self.timing.step(batch, 0, 0)
         step_s = cost.fixed_s + (cost.tau + cost.tau_w) * batch * max(mean_tokens - 0.5 * mean_output, 1.0)
+        step_s /= self.tokens_a_step
         ahead = prompt + self.waiting / self.replicas * (mean_tokens - mean_output)
         budget = engine.max_num_batched_tokens * self.spec.pp
         chunk = int(min(ahead, budget))
@@ -216,6 +227,17 @@ class LivePool:
             out_s = batch * engine.detokenize_s  # for the tokens of a step, that of the last one in full
             link_s += out_s + (output - 1) * max(0.0, out_s - step_s)
         return link_s + wait_s + prefill_s + output * step_s
+
+
+def replica_timing(spec: Pool) -> StepTiming:
+    """What the steps of a pool's replica cost: the model's, and where tokens are drafted, that as well."""
+    deployment, drafts = spec.deployment(), spec.engine.speculative_tokens
+    timing = timing_of(deployment, spec.timing)
+    if not drafts:
+        return timing
+    model = spec.drafting_model
+    draft = None if model is None else timing_of(replace(deployment, model=model), spec.timing)
+    return SpeculativeTiming(timing, drafts, draft)
 
 
 def round_robin(pool: LivePool) -> int:

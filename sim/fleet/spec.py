@@ -14,6 +14,7 @@ from sim.fleet.engine_settings import EngineSettings
 from sim.hardware.collectives import Interconnect
 from sim.hardware.deployment import Deployment
 from sim.hardware.model import Model
+from sim.hardware.speculation import drafting_model
 from sim.hardware.timing import RooflineTiming, StepTiming
 from sim.hardware.xpu import XPU
 from sim.units import BYTES_PER_VALUE
@@ -54,6 +55,7 @@ class Pool:
         replicas: engines in the pool; each occupies `tp` * `pp` xPUs.
         tp: tensor-parallel degree; pp: stages of a pipeline (`sim.hardware.pipeline`).
         expert_parallel: True if each of the `tp` xPUs keeps whole experts instead of a part of each.
+        draft: model that drafts, with ``engine.speculative_method`` draft_model; in the formats of `model`.
         interconnect: what joins the xPUs; None for what the xPU's entry has. With `node_xpus` xPUs a node, `internode`
             joins the nodes of a replica.
         precision: number format of the weights (a key of `units.BYTES_PER_VALUE`).
@@ -87,6 +89,7 @@ class Pool:
     interconnect: Interconnect | None = None
     node_xpus: int | None = None
     internode: Interconnect | None = None
+    draft: Model | None = None
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")
@@ -107,6 +110,7 @@ class Pool:
         instance(f"{key}.precision", self.precision, str, " | ".join(BYTES_PER_VALUE))
         instance(f"{key}.engine", self.engine, EngineSettings, "EngineSettings(...)")
         number(f"{key}.boot_s", self.boot_s, "a time >= 0 s", low=0.0)
+        self._check_draft(key)
         if self.host is not None:
             instance(f"{key}.host", self.host, Host, "a Host, or None to leave it out")
         if self.cost is not None:
@@ -118,6 +122,23 @@ class Pool:
                 instance(f"{key}.{name}", getattr(self, name), str, "a text, or None")
         if not callable(self.timing):
             raise InputError(f"{key}.timing", self.timing, "a class or function that makes a timing model")
+
+    def _check_draft(self, key: str) -> None:
+        drafts = self.engine.speculative_tokens > 0
+        wanted = drafts and self.engine.speculative_method == "draft_model"
+        if self.draft is not None:
+            instance(f"{key}.draft", self.draft, Model, "a Model, or None")
+        if wanted != (self.draft is not None):
+            accepted = "a model with engine.speculative_tokens and speculative_method draft_model, and only then"
+            raise InputError(f"{key}.draft", self.draft and self.draft.id, accepted)
+        if drafts and self.pp > 1:
+            raise InputError(f"{key}.pp", self.pp, "1 with engine.speculative_tokens")
+
+    @property
+    def drafting_model(self) -> Model | None:
+        """The model, or layer, that drafts tokens; None if nobody does, or n-grams do."""
+        engine = self.engine
+        return drafting_model(engine.speculative_method, self.model, self.draft) if engine.speculative_tokens else None
 
     @property
     def xpus_per_replica(self) -> int:

@@ -47,11 +47,13 @@ def kv_blocks(
     block_size: int = 16,
     gpu_memory_utilization: float = 0.9,
     pp: int = 1,
+    draft: Model | None = None,
 ) -> int:
     """KV blocks that fit beside the weights: floor((util * memory - weights / tp - reserved) / bytes of a block).
 
     Args:
-        model, xpu, tp: what is served on how many of which xPUs; pp: stages of so many.
+        model, xpu, tp: what is served on how many of which xPUs.
+        pp: stages of so many xPUs each; draft: a model, or layer, that drafts.
         precision, kv_precision: number formats of weights and KV cache; None is 16 bit.
         block_size: tokens a block.
         gpu_memory_utilization: share of the memory that the engine may use.
@@ -61,7 +63,29 @@ def kv_blocks(
     """
     free = gpu_memory_utilization * xpu.memory_bytes - xpu.memory_reserved_bytes
     free -= weight_bytes_per_xpu(model, tp, precision, pp)
-    return max(0, math.floor(free / kv_block_bytes(model, xpu, tp, kv_precision, block_size, pp)))
+    block = kv_block_bytes(model, xpu, tp, kv_precision, block_size, pp)
+    if draft is not None:
+        free -= draft_bytes_per_xpu(model, draft, tp, precision)
+        block += kv_block_bytes(draft, xpu, tp, kv_precision, block_size)
+    return max(0, math.floor(free / block))
+
+
+def draft_bytes_per_xpu(model: Model, draft: Model, tp: int, precision: str) -> float:
+    """Weights of what drafts that each xPU holds besides [bytes]; a layer of the model's own shares its head."""
+    own = draft.hf_id == model.hf_id
+    shared = draft.head_params * max(BYTES_PER_VALUE[precision], 2.0) if own else 0.0
+    return weight_bytes_per_xpu(draft, tp, precision) - shared / tp
+
+
+def _needs(pool: Pool) -> tuple[float, float]:
+    """Weights and bytes of a KV block on each xPU, those of what drafts included."""
+    draft, size = pool.drafting_model, pool.engine.block_size
+    weights = weight_bytes_per_xpu(pool.model, pool.tp, pool.precision, pool.pp)
+    block = kv_block_bytes(pool.model, pool.xpu, pool.tp, pool.kv_precision, size, pool.pp)
+    if draft is not None:
+        weights += draft_bytes_per_xpu(pool.model, draft, pool.tp, pool.precision)
+        block += kv_block_bytes(draft, pool.xpu, pool.tp, pool.kv_precision, size)
+    return weights, block
 
 
 def check_fit(pool: Pool) -> int:
@@ -89,9 +113,8 @@ def check_fit(pool: Pool) -> int:
 
 def _check_explicit(pool: Pool, blocks: int) -> int:
     """A user's own number of blocks overrides what the runtime reserves, but not the size of the memory."""
-    free = pool.xpu.memory_bytes - weight_bytes_per_xpu(pool.model, pool.tp, pool.precision, pool.pp)
-    block = kv_block_bytes(pool.model, pool.xpu, pool.tp, pool.kv_precision, pool.engine.block_size, pool.pp)
-    most = math.floor(free / block)
+    weights, block = _needs(pool)
+    most = math.floor((pool.xpu.memory_bytes - weights) / block)
     if most < _MIN_BLOCKS:
         raise _misfit(pool, 1.0, 0.0)
     if blocks > most:
@@ -102,8 +125,7 @@ def _check_explicit(pool: Pool, blocks: int) -> int:
 
 def _misfit(pool: Pool, utilization: float, reserved: float) -> InputError:
     model, xpu = pool.model, pool.xpu
-    weights = weight_bytes_per_xpu(model, pool.tp, pool.precision, pool.pp)
-    block = kv_block_bytes(model, xpu, pool.tp, pool.kv_precision, pool.engine.block_size, pool.pp)
+    weights, block = _needs(pool)
     short = weights + reserved + _MIN_BLOCKS * block - utilization * xpu.memory_bytes
     return InputError(
         f"pools.{pool.name}.model",
@@ -130,7 +152,9 @@ def _remedy(pool: Pool) -> str:
 def _blocks(pool: Pool, tp: int, precision: str) -> int:
     engine = pool.engine
     util = engine.gpu_memory_utilization
-    return kv_blocks(pool.model, pool.xpu, tp, precision, pool.kv_precision, engine.block_size, util, pool.pp)
+    return kv_blocks(
+        pool.model, pool.xpu, tp, precision, pool.kv_precision, engine.block_size, util, pool.pp, pool.drafting_model
+    )
 
 
 def _check_formats(pool: Pool) -> None:

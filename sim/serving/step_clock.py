@@ -18,6 +18,7 @@ IntArray = npt.NDArray[np.int64]
 START, STEPS, A, B, DECODING, PREFILL, CONTEXT, HELD, DYN, FIRST_CLASS = range(10)
 
 EXACT_STEPS = 1 << 20  #: distinct gaps kept one by one; a run with more folds them into bins
+_EDGE = 1e-6  #: far below a sixteenth of a token over the steps of any request, far above rounding
 BIN = 5e-4  #: relative width of such a bin: a percentile is off by at most half of it
 
 
@@ -40,14 +41,39 @@ def longest_gaps(rows: FloatArray, first: IntArray, last: IntArray) -> FloatArra
     return longest
 
 
-def token_times(rows: FloatArray, first: int, last: int) -> FloatArray:
-    """When the steps of the rows first..last end: one token each [s]."""
+def steps_in(rows: FloatArray, first: IntArray, last: IntArray) -> FloatArray:
+    """Steps of the rows first..last, for each pair; 0 where last < first."""
+    steps = np.concatenate(([0.0], np.cumsum(rows[:, STEPS])))
+    return np.where(last >= first, steps[last + 1] - steps[first], 0.0)
+
+
+def token_times(rows: FloatArray, first: int, last: int, pace: float = 1.0, most: int | None = None) -> FloatArray:
+    """When the tokens of the rows first..last come: one at the end of each step, or `pace` on average [s].
+
+    With speculative decoding token i comes at the end of step ceil(i / pace), and there are at most `most`.
+    """
     part = rows[first : last + 1]
     steps = part[:, STEPS].astype(np.int64)
     i = np.arange(1, steps.sum() + 1) - np.repeat(np.cumsum(steps) - steps, steps)
     t, a, b = (np.repeat(part[:, column], steps) for column in (START, A, B))
     times: FloatArray = t + i * a + b * (i * (i - 1) * 0.5)
-    return times
+    if pace == 1.0:
+        return times
+    tokens = int(len(times) * pace + _EDGE)
+    return times[_steps_of(np.arange(1, 1 + (tokens if most is None else min(tokens, most))), pace) - 1]
+
+
+def _steps_of(token: IntArray, pace: float | FloatArray) -> IntArray:
+    """The step, from 1, at whose end a token comes, from 1. Exact, for `pace` is a whole number of sixteenths."""
+    return np.ceil(token / pace - _EDGE).astype(np.int64)
+
+
+def paced(times: FloatArray, bounds: IntArray, pace: FloatArray, tokens: IntArray) -> tuple[FloatArray, IntArray]:
+    """`timelines` where each step yields `pace` tokens on average: the times of `tokens` tokens of each request."""
+    ends = np.concatenate(([0], np.cumsum(tokens)))
+    number = np.arange(ends[-1]) - np.repeat(ends[:-1], tokens)  # 0 is the first token, which ends the prefill
+    step = _steps_of(number, np.repeat(pace, tokens))
+    return times[np.repeat(bounds[:-1], tokens) + step], ends
 
 
 def timelines(rows: FloatArray, first: IntArray, last: IntArray, start_s: FloatArray) -> tuple[FloatArray, IntArray]:
@@ -104,9 +130,9 @@ class Gaps:
         values = rows[row, A] + rows[row, B] * (low + high - 1) * 0.5
         self._append(values, (high - low) * counts[row])
 
-    def add_values(self, values: FloatArray) -> None:
-        """Add single gaps [s]."""
-        self._append(values, np.ones(len(values), dtype=np.int64))
+    def add_values(self, values: FloatArray, count: int = 1) -> None:
+        """Add single gaps [s], each `count` times."""
+        self._append(values, np.full(len(values), count, dtype=np.int64))
 
     def sample(self) -> GapSample:
         """All gaps so far, sorted by value."""
