@@ -24,6 +24,8 @@ COMPLETED = STATUSES.index("completed")
 #: A request whose token-timeline QoE is at least this counts as well served (Andes).
 GOOD_TOKEN_QOE = 0.95
 
+_WEAKER = ("given", "measured", "published", "derived", "assumed")  #: from the firmest ground to the weakest
+
 Mask = npt.NDArray[np.bool_]
 Section = dict[str, Any]
 
@@ -33,7 +35,7 @@ def summarize(result: Result) -> Section:
     pool, slo_class = result.requests["pool"], result.requests["slo_class"]
     everyone = np.ones(len(result), dtype=np.bool_)
     total = _scope(result, everyone, result.gaps.values(), footprint.of_all(result.pools))
-    total |= {"window": _window(result), **_basis(result.pools)}
+    total |= {"window": _window(result), **_basis(result.pools), **_served(result)}
     by_pool = {
         totals.name: _scope(result, pool == index, _gaps(result, 0, index), footprint.of_pool(totals))
         | _about_pool(totals)
@@ -190,6 +192,27 @@ def _about_pool(pool: PoolTotals) -> Section:
         **{name: getattr(pool, name) for name in used},
         "intensity_g_per_kwh": pool.intensity_mean,
         **{name: getattr(pool, name) for name in basis},
+        "quality": pool.quality,
+        "grounding": pool.grounding,
+    }
+
+
+def _served(result: Result) -> Section:
+    """Quality of the answers given, by benchmark, and the weakest ground that any pool in use stands on.
+
+    A benchmark counts only where the score of every pool that answered is known.
+    """
+    done = np.bincount(result.requests["pool"][result.requests["status"] == COMPLETED], minlength=len(result.pools))
+    used = [(pool, int(count)) for pool, count in zip(result.pools, done) if count]
+    tasks = set.intersection(*(set(pool.quality) for pool, _ in used)) if used else set()
+    answers = sum(count for _, count in used)
+    grounds: dict[str, list[str]] = {}
+    for pool, _ in used:
+        for what, kind in pool.grounding.items():
+            grounds.setdefault(what, []).append(kind)
+    return {
+        "quality": {task: sum(pool.quality[task] * count for pool, count in used) / answers for task in sorted(tasks)},
+        "grounding": {what: max(kinds, key=_WEAKER.index) for what, kinds in grounds.items()},
     }
 
 

@@ -92,6 +92,8 @@ def _lines(columns: list[Section]) -> Iterator[tuple[str, str, list[str]]]:
         ("e2e_s", "E2E", "s", 1.0),
     ):
         yield "QoE", f"{label} p50 / p99 [{unit}]", [_pair(section[metric], scale) for section in columns]
+    if any(section["quality"] for section in columns):
+        yield "QoE", "quality of the model [MMLU]", _scaled(columns, lambda section: section["quality"].get("mmlu"))
     yield "Cost", "cost [USD]", _known(columns, itemgetter("cost_usd"))
     yield "Cost", "USD per million output tokens", _per(columns, "usd_per_mtok", itemgetter("cost_usd"))
     yield _with_unit("Energy", "facility energy", columns, itemgetter("energy_kwh"), ENERGY)
@@ -101,6 +103,12 @@ def _lines(columns: list[Section]) -> Iterator[tuple[str, str, list[str]]]:
             "Carbon", f"{part} CO2e", [section["carbon_kg"] for section in columns], itemgetter(part), CARBON
         )
     yield "Carbon", "g CO2e per million output tokens", _per(columns, "g_per_mtok", lambda s: s["carbon_kg"]["total"])
+    grounds = [section["grounding"] for section in columns]
+    yield (
+        "Ground",
+        "timing / power of the xPU",
+        [" / ".join(g[k] for k in ("timing", "power") if k in g) for g in grounds],
+    )
 
 
 def _scaled(columns: list[Section], read: Read) -> list[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from sim.errors import InputError
 from sim.hardware import catalogue
+from sim.hardware.grounding import grade
 from sim.hardware.keys import MODEL_KEYS, XPU_KEYS
 from sim.units import GB
 
@@ -63,17 +63,6 @@ class Parser(argparse.ArgumentParser):
         raise InputError("arguments", message, f"see `{self.prog} --help`")
 
 
-def grade(provenance: Mapping[str, tuple[str, str, str]]) -> str:
-    """On what ground an xPU's timing stands: the kind most of its efficiencies and overheads have, or the weaker."""
-    kinds = Counter(kind for key, (_, _, kind) in provenance.items() if key.startswith("timing.") and _decides(key))
-    return max(catalogue.KINDS, key=lambda kind: (kinds[kind], catalogue.KINDS.index(kind)))
-
-
-def _decides(key: str) -> bool:
-    """Links matter to tensor parallelism alone, and skew to uneven batches."""
-    return not key.startswith(("timing.link_", "timing.skew_"))
-
-
 def _group(noun: str | None, folders: Sequence[Path]) -> str:
     """The catalogue group that a noun, singular or plural, names."""
     roots = [*folders, catalogue.CONF]
@@ -106,7 +95,7 @@ def _xpu_table(folders: Sequence[Path]) -> Table:
 
 
 def _model_table(folders: Sequence[Path]) -> Table:
-    more = ("layers", "Hugging Face name") if _width() >= _WIDE else ()
+    more = ("layers", "MMLU /1", "Hugging Face name") if _width() >= _WIDE else ()
     table = _table("id", "params 1e9", "active 1e9", "attention", "KV kB /token", "context", *more)
     table.caption = "`hybridfleet list models ID` shows all of one, with sources"
     for name in catalogue.list_entries("model", folders):
@@ -120,7 +109,7 @@ def _model_table(folders: Sequence[Path]) -> Table:
             f"{model.attention}{window}{linear}",
             f"{model.kv_bytes_per_token() / 1e3:.1f}",
             str(model.max_context),
-            *((str(model.layers), model.hf_id) if more else ()),
+            *((str(model.layers), f"{model.quality.get('mmlu', float('nan')):.3f}", model.hf_id) if more else ()),
         )
     return table
 

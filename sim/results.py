@@ -6,6 +6,7 @@ says `it_`. NaN means "does not apply" or "unknown", never zero.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -107,6 +108,7 @@ class PoolTotals:
         intensity_mean: mean carbon intensity over the run [g/kWh]; intensity_basis, intensity_source name it.
         incomplete: what is unknown and thus missing in the totals, in words.
         steps: engine steps; output_tokens: tokens emitted; preemptions.
+        quality: scores by benchmark of its model as served; grounding: how timing, power and model are known.
     """
 
     name: str
@@ -140,6 +142,8 @@ class PoolTotals:
     steps: int = 0
     output_tokens: int = 0
     preemptions: int = 0
+    quality: Mapping[str, float] = field(default_factory=dict)
+    grounding: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from sim.accounting.embodied import Embodied
 from sim.accounting.signal import Unknown
 from sim.fleet.pool import LivePool
+from sim.hardware.grounding import grounding
 from sim.results import PoolTotals
 from sim.units import JOULES_PER_KWH
 
@@ -197,6 +198,8 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
         embodied_boundary=rates.boundary,
         cost_basis=rates.cost_basis,
         incomplete=rates.missing,
+        quality=spec.served_quality,
+        grounding=grounding(spec.xpu, spec.model),
     )  # fmt: skip
     if rates.embodied_g_per_s is not None:
         per_s = rates.embodied_g_per_s[1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from sim.accounting.cost import CostModel
@@ -14,6 +14,7 @@ from sim.fleet.engine_settings import EngineSettings
 from sim.hardware.collectives import Interconnect
 from sim.hardware.deployment import Deployment
 from sim.hardware.model import Model
+from sim.hardware.quality import effective_quality
 from sim.hardware.speculation import drafting_model
 from sim.hardware.timing import RooflineTiming, StepTiming
 from sim.hardware.xpu import XPU
@@ -55,6 +56,7 @@ class Pool:
         replicas: engines in the pool; each occupies `tp` * `pp` xPUs.
         tp: tensor-parallel degree; pp: stages of a pipeline (`sim.hardware.pipeline`).
         expert_parallel: True if each of the `tp` xPUs keeps whole experts instead of a part of each.
+        quality: scores by benchmark as served; None for the model's own, less what its number formats lose.
         draft: model that drafts, with ``engine.speculative_method`` draft_model; in the formats of `model`.
         interconnect: what joins the xPUs; None for what the xPU's entry has. With `node_xpus` xPUs a node, `internode`
             joins the nodes of a replica.
@@ -90,6 +92,7 @@ class Pool:
     node_xpus: int | None = None
     internode: Interconnect | None = None
     draft: Model | None = None
+    quality: Mapping[str, float] | None = None
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")
@@ -139,6 +142,13 @@ class Pool:
         """The model, or layer, that drafts tokens; None if nobody does, or n-grams do."""
         engine = self.engine
         return drafting_model(engine.speculative_method, self.model, self.draft) if engine.speculative_tokens else None
+
+    @property
+    def served_quality(self) -> Mapping[str, float]:
+        """Scores by benchmark in [0, 1]; unknown ones are absent."""
+        if self.quality is not None:
+            return self.quality
+        return effective_quality(self.model, self.precision, self.kv_precision)
 
     @property
     def xpus_per_replica(self) -> int:

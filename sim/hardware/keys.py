@@ -8,6 +8,8 @@ from typing import Any
 
 from sim.units import BYTES_PER_VALUE, GB, GIB
 
+TASKS = ("mmlu", "gsm8k", "humaneval", "math500")  #: benchmarks whose scores a model's quality may have
+
 Units = Mapping[str, float]  #: accepted units, each with its factor to the SI unit of the key
 
 _COUNT: Units = {"count": 1.0}
@@ -73,6 +75,8 @@ MODEL_KEYS: Mapping[str, Units] = {
     "attention": _TEXT,
     "sorted_sampling": _FLAG,
     "checkpoint_precision": _TEXT,
+    "weight_sparsity": {"share": 1.0},
+    **{f"quality.{task}": {"share": 1.0} for task in TASKS},
 }
 #: A serving stack replaces the overheads of the xPU it runs on.
 STACK_KEYS: Mapping[str, Units] = dict.fromkeys(

@@ -10,6 +10,7 @@ from sim.errors import InputError
 from sim.hardware.xpu import check_finite
 from sim.units import BYTES_PER_VALUE
 
+_PLACE_BYTES = 0.25  #: 2 bits tell which of four weights one is
 ATTENTION_KINDS = ("mha", "gqa", "mla")
 _POSITIVE = ("layers", "hidden", "heads", "kv_heads", "head_dim", "vocab", "params", "params_active", "max_context")
 _NON_NEGATIVE = (
@@ -40,6 +41,10 @@ class Model:
         experts, experts_per_token, moe_layers, expert_params: MoE only: routed experts a layer, those a token visits,
             how many layers have them, and parameters of one expert.
         sorted_sampling: True if the generation config that comes with the model samples by top-p or top-k.
+        checkpoint_precision: number format of the published weights, or empty.
+        weight_sparsity: share of the layers' weights that are pruned: neither stored nor read, but for 2 bits of place
+            for each that is kept (two of four); they are multiplied all the same.
+        quality: scores by benchmark (`sim.hardware.keys.TASKS`), in [0, 1]; what is not known is absent.
         provenance: for every field that the catalogue gave, its (unit, source, kind).
     """
 
@@ -69,6 +74,9 @@ class Model:
     moe_layers: int = 0
     expert_params: float = 0.0
     sorted_sampling: bool = False
+    checkpoint_precision: str = ""
+    weight_sparsity: float = 0.0
+    quality: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -83,6 +91,11 @@ class Model:
             raise InputError(f"models.{self.id}.window_layers", self.window_layers, f"at most layers ({self.layers})")
         if bool(self.window) != bool(self.window_layers):
             raise InputError(f"models.{self.id}.window", self.window, "set together with window_layers, or both 0")
+        if not 0.0 <= self.weight_sparsity < 1.0:
+            raise InputError(f"models.{self.id}.weight_sparsity", self.weight_sparsity, "a share in [0, 1)")
+        for task, score in self.quality.items():
+            if not isinstance(score, (int, float)) or not 0.0 <= score <= 1.0:
+                raise InputError(f"models.{self.id}.quality.{task}", score, "a score in [0, 1]")
         if not self.params_active <= self.params:
             raise InputError(f"models.{self.id}.params_active", self.params_active, f"at most params ({self.params:g})")
         if self.experts and not 1 <= self.experts_per_token <= self.experts:
@@ -129,7 +142,8 @@ class Model:
 
     def _mixed_bytes(self, params: float, in_16_bit: float, precision: str) -> float:
         size = _bytes(precision)
-        return (params - in_16_bit) * size + in_16_bit * max(size, 2.0)
+        kept = (params - in_16_bit) * (1.0 - self.weight_sparsity)
+        return kept * (size + (_PLACE_BYTES if self.weight_sparsity else 0.0)) + in_16_bit * max(size, 2.0)
 
     def streamed_params(self, tokens: float) -> float:
         """Parameters that a step over `tokens` tokens reads: all but the embedding table and experts not visited."""

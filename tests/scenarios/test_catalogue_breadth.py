@@ -134,7 +134,7 @@ def test_other_boards_are_not_taken_for_one_of_the_catalogue(name: str) -> None:
         ("unsloth/gemma-2-9b-it-bnb-4bit", "gemma_2_9b"),
         ("TheBloke/CodeLlama-7B-Instruct-GPTQ", "codellama_7b"),
         ("Qwen/Qwen2.5-72B-Instruct-AWQ", "qwen2_5_72b"),
-        ("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "llama_3_1_70b"),
+        ("deepseek-ai/DeepSeek-R1-Distill-Llama-70B", "r1_distill_llama_70b"),
         ("Qwen/Qwen3-30B-A3B-Instruct-2507", "qwen3_30b_a3b"),
     ],
 )

@@ -17,6 +17,7 @@ from scenarios import cli, import_model, listing
 from scenarios.import_model import import_config
 from sim.errors import InputError
 from sim.hardware import catalogue
+from sim.hardware.grounding import grade
 from tests.scenarios.command import QUICK
 
 DATA = Path(os.environ.get("HYBRIDFLEET_DATA", Path(__file__).resolve().parents[3] / "shared" / "data"))
@@ -253,6 +254,6 @@ def test_listing_refuses_unknown_nouns_and_names() -> None:
 
 
 def test_grade_is_the_kind_most_timing_constants_have() -> None:
-    assert listing.grade(catalogue.xpu("rtx_4090").provenance) == "measured"
-    assert listing.grade(catalogue.xpu("h100_sxm").provenance) == "measured"
-    assert listing.grade(catalogue.xpu("apple_m2").provenance) == "assumed"
+    assert grade(catalogue.xpu("rtx_4090").provenance) == "measured"
+    assert grade(catalogue.xpu("h100_sxm").provenance) == "measured"
+    assert grade(catalogue.xpu("apple_m2").provenance) == "assumed"
