@@ -137,6 +137,10 @@ def _engine(engine: Section) -> EngineSettings:
         ),
         adapter_slots=engine.get("adapter_slots", integer(0), default.adapter_slots),
         adapter_load_s=engine.get("adapter_load_s", number("a time >= 0 s", low=0.0), default.adapter_load_s),
+        offload_bytes=engine.get("offload_bytes", number("a size >= 0 bytes", low=0.0), default.offload_bytes),
+        offload_bytes_per_s=engine.get(
+            "offload_bytes_per_s", number("a speed > 0 bytes/s", above=0.0), default.offload_bytes_per_s
+        ),
         speculative_tokens=engine.get("speculative_tokens", integer(0), default.speculative_tokens),
         speculative_method=engine.get("speculative_method", text, default.speculative_method),
         acceptance_rate=engine.get("acceptance_rate", number("a probability in [0, 1]", low=0.0, high=1.0), None),

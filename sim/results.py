@@ -107,7 +107,7 @@ class PoolTotals:
         bytes_up, bytes_down: client traffic [bytes].
         intensity_mean: mean carbon intensity over the run [g/kWh]; intensity_basis, intensity_source name it.
         incomplete: what is unknown and thus missing in the totals, in words.
-        steps: engine steps; output_tokens: tokens emitted; preemptions.
+        steps: engine steps; output_tokens: tokens emitted; preemptions; loaded_tokens: of prefixes, from the host.
         quality: scores by benchmark of its model as served; grounding: how timing, power and model are known.
     """
 
@@ -142,6 +142,7 @@ class PoolTotals:
     steps: int = 0
     output_tokens: int = 0
     preemptions: int = 0
+    loaded_tokens: int = 0
     quality: Mapping[str, float] = field(default_factory=dict)
     grounding: Mapping[str, str] = field(default_factory=dict)
 

@@ -246,6 +246,8 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
     totals.bytes_down = float(pool_bytes(pool, requests["output_tokens"][mine], up=False))
     totals.steps = steps
     totals.output_tokens = int(requests["output_tokens"][mine].sum())
+    caches = [engine.prefix for engine in pool.engines if engine.prefix is not None]
+    totals.loaded_tokens = sum(cache.loads * cache.unit for cache in caches)
     totals.preemptions = sum(engine.preemptions for engine in pool.engines)
     return totals
 

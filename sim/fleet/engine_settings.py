@@ -31,6 +31,8 @@ class EngineSettings:
         front_end_workers: such processes a replica has.
         detokenize_s: time that the replica's API server takes to turn an output token into text, one at a time [s].
         prefix_caching: True if prompts share the KV blocks of a common prefix; needs a workload that names prefixes.
+        offload_bytes: host memory of a replica that keeps evicted prefixes; 0 drops them [bytes].
+        offload_bytes_per_s: speed at which they are loaded again, while the replica computes nothing [bytes/s].
         sorted_sampling: True if every step sorts all logits, as vLLM up to 0.15 does to sample by top-p or top-k.
         scheduler: order of admission: ``fcfs``, ``priority`` (smaller first), ``sjf`` (fewest tokens), ``edf``
             (earliest deadline) or ``vtc`` (fair share by tenant); see `sim.serving.queues`.
@@ -68,6 +70,8 @@ class EngineSettings:
     swap_bytes_per_s: float = 25e9
     adapter_slots: int = 0
     adapter_load_s: float = 0.0
+    offload_bytes: float = 0.0
+    offload_bytes_per_s: float = 25e9
     speculative_tokens: int = 0
     speculative_method: str = "ngram"
     acceptance_rate: float | None = None
@@ -97,6 +101,10 @@ class EngineSettings:
         for key, known in (("scheduler", ORDERS), ("batching", BATCHING), ("speculative_method", METHODS)):
             if getattr(self, key) not in known:
                 raise InputError(f"engine.{key}", getattr(self, key), " | ".join(known))
+        number("engine.offload_bytes", self.offload_bytes, "a size >= 0 bytes", low=0.0)
+        number("engine.offload_bytes_per_s", self.offload_bytes_per_s, "a speed > 0 bytes/s", above=0.0)
+        if self.offload_bytes and not self.prefix_caching:
+            raise InputError("engine.offload_bytes", self.offload_bytes, "0 where engine.prefix_caching is false")
         self._check_speculation()
         if self.batching != "chunked" and self.prefix_caching:
             raise InputError("engine.batching", self.batching, "chunked where engine.prefix_caching is true")

@@ -15,6 +15,7 @@ from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.front_end import FrontEnd
 from sim.fleet.network import LiveLink
 from sim.fleet.spec import Pool, Site
+from sim.hardware.encoder import encoder
 from sim.hardware.pipeline import timing_of
 from sim.hardware.sizing import check_fit
 from sim.hardware.speculation import PARTS, SpeculativeTiming, pace
@@ -108,8 +109,13 @@ class LivePool:
             self.spec.boot_s,
             self.stop_s,
             self._options(engine),
-            PrefixCache(engine.block_size, self.prefix_unit) if self.prefix_unit else None,
+            self._prefix_cache(engine) if self.prefix_unit else None,
         )
+
+    def _prefix_cache(self, engine: EngineSettings) -> PrefixCache:
+        kv_bytes = self.spec.model.kv_bytes_per_token(self.spec.kv_precision or "bf16")
+        units = int(engine.offload_bytes / (kv_bytes * self.prefix_unit)) if kv_bytes else 0
+        return PrefixCache(engine.block_size, self.prefix_unit, units)
 
     def _options(self, engine: EngineSettings) -> Options:
         spec = self.spec
@@ -125,6 +131,8 @@ class LivePool:
             adapter_slots=engine.adapter_slots,
             adapter_load_s=engine.adapter_load_s,
             drafts=drafts,
+            offload_s=kv_bytes / engine.offload_bytes_per_s if engine.offload_bytes else 0.0,
+            encode=encoder(spec),
             pace=pace(engine.acceptance_rate or 0.0, drafts) if drafts else 1,
             parts=PARTS if drafts else 1,
         )

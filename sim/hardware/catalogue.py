@@ -19,7 +19,7 @@ import yaml
 
 from sim.errors import InputError
 from sim.hardware.keys import MODEL_KEYS, STACK_KEYS, TEXT_KEYS, XPU_KEYS, Units, convert
-from sim.hardware.model import Model
+from sim.hardware.model import Model, Vision
 from sim.hardware.xpu import XPU, PowerCoefficients, TimingCoefficients
 
 KINDS = ("measured", "published", "derived", "assumed")  #: from the firmest to the weakest ground
@@ -129,6 +129,8 @@ def model(name: str, search: Iterable[str | Path] = ()) -> Model:
     """A model of the catalogue by id, Hugging Face name or alias; see `load_entry`."""
     entry = load_entry("model", name, search)
     fields = {**entry.values, "aliases": tuple(entry.values.get("aliases", ()))}
+    if "vision" in fields:
+        fields["vision"] = _construct(entry, Vision, fields["vision"], "vision.")
     return _construct(entry, Model, {**fields, "id": entry.id, "provenance": entry.provenance})
 
 

@@ -76,6 +76,10 @@ MODEL_KEYS: Mapping[str, Units] = {
     "sorted_sampling": _FLAG,
     "checkpoint_precision": _TEXT,
     "weight_sparsity": {"share": 1.0},
+    "vision.params": _PARAMS,
+    "vision.layers": _COUNT,
+    "vision.hidden": {"values": 1.0},
+    "vision.patches_per_token": {"patches": 1.0},
     **{f"quality.{task}": {"share": 1.0} for task in TASKS},
 }
 #: A serving stack replaces the overheads of the xPU it runs on.

@@ -20,6 +20,25 @@ _NON_NEGATIVE = (
 
 
 @dataclass(frozen=True, slots=True)
+class Vision:
+    """The tower that turns images into tokens.
+
+    Attributes:
+        params: its parameters, in 16 bit.
+        layers, hidden: its dimensions.
+        patches_per_token: patches of an image that become one token of the language model.
+    """
+
+    params: float
+    layers: int
+    hidden: int
+    patches_per_token: float
+
+    def __post_init__(self) -> None:
+        check_finite("models.vision", self, positive=("params", "layers", "hidden", "patches_per_token"))
+
+
+@dataclass(frozen=True, slots=True)
 class Model:
     """The architecture of a decoder-only transformer.
 
@@ -45,6 +64,7 @@ class Model:
         weight_sparsity: share of the layers' weights that are pruned: neither stored nor read, but for 2 bits of place
             for each that is kept (two of four); they are multiplied all the same.
         quality: scores by benchmark (`sim.hardware.keys.TASKS`), in [0, 1]; what is not known is absent.
+        vision: the tower for images, whose weights `params` leaves out; None where it reads text alone.
         provenance: for every field that the catalogue gave, its (unit, source, kind).
     """
 
@@ -77,6 +97,7 @@ class Model:
     checkpoint_precision: str = ""
     weight_sparsity: float = 0.0
     quality: Mapping[str, float] = field(default_factory=dict)
+    vision: Vision | None = None
     provenance: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -134,7 +155,8 @@ class Model:
 
     def weight_bytes(self, precision: str = "bf16") -> float:
         """All weights [bytes]. Quantized builds leave the vocabulary tables in 16 bit, and so does this count."""
-        return self._mixed_bytes(self.params, self.embedding_params + self.head_params, precision)
+        tower = 0.0 if self.vision is None else 2.0 * self.vision.params
+        return tower + self._mixed_bytes(self.params, self.embedding_params + self.head_params, precision)
 
     def streamed_bytes(self, tokens: float, precision: str = "bf16") -> float:
         """Weights that a step over `tokens` tokens reads [bytes]; see `streamed_params` and `weight_bytes`."""

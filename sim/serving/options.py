@@ -26,6 +26,7 @@ class Options:
         adapter_load_s: time to load one, during which the replica computes nothing [s].
         drafts: tokens guessed ahead for each sequence in a step (speculative decoding); pace, parts: a step yields pace
             / parts tokens a sequence on average, all at its end; the fraction is carried over to the next.
+        offload_s: time to load one token's KV of a prefix from the host [s].
         encode: what encoding a request's images takes, in the step that admits it; None if nothing is encoded.
     """
 
@@ -41,6 +42,7 @@ class Options:
     pace: int = 1
     parts: int = 1
     encode: Callable[[Request], complex] | None = None
+    offload_s: float = 0.0
 
     @property
     def reserves(self) -> bool:

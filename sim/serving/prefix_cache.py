@@ -3,9 +3,15 @@
 A prompt names its prefix by hashes, one for each full *unit* of tokens (a KV block, or several); a hash stands for the
 unit and all before it. Units in use are counted once however many sequences read them; idle ones are evicted in the
 order in which they fell idle, the deepest unit of a prompt first.
+
+With a second tier in host memory, what is evicted goes there, copied while the engine computes; a prompt that continues
+with units found there loads them instead of computing them. They stay in the host as well, until it is full and they
+are the ones longest unused.
 """
 
 from __future__ import annotations
+
+from itertools import islice
 
 from sim.errors import InputError
 from sim.serving.sequence import Sequence
@@ -17,43 +23,61 @@ class PrefixCache:
     Args:
         block_size: tokens a KV block.
         unit: tokens a hash stands for, a multiple of `block_size`.
+        host_units: units that host memory holds; 0 for no second tier.
 
     Attributes:
         saved: blocks that sequences need together less than each for itself.
+        loaded: units that the last to come loaded from the host; loads: by all.
     """
 
-    __slots__ = ("_idle", "_users", "blocks_a_unit", "saved", "unit")
+    __slots__ = ("_host", "_host_units", "_idle", "_users", "blocks_a_unit", "loaded", "loads", "saved", "unit")
 
-    def __init__(self, block_size: int, unit: int) -> None:
+    def __init__(self, block_size: int, unit: int, host_units: int = 0) -> None:
         if unit < 1 or unit % block_size:
             raise InputError("workload prefix unit", unit, f"a multiple of engine.block_size ({block_size}) tokens")
         self.unit, self.blocks_a_unit = unit, unit // block_size
         self._users: dict[int, int] = {}  # resident units, and how many sequences use each
         self._idle: dict[int, None] = {}  # resident and unused, longest idle first
-        self.saved = 0
+        self._host: dict[int, None] = {}  # units in host memory, longest unused first
+        self._host_units = host_units
+        self.saved = self.loaded = self.loads = 0
 
     def hits(self, seq: Sequence) -> list[int]:
-        """The leading units of a prompt that are resident; the prompt's last token is never among what they hold."""
+        """The leading units of a prompt that need not be computed; its last token is never among what they hold.
+
+        Those that are resident, and from the first that is not, those that the host has, resident or not.
+        """
         found = []
         hashes = seq.request.hashes or ()
+        tier = self._users
         for unit in hashes[: (seq.request.prompt - 1) // self.unit]:
-            if unit not in self._users:
-                break
+            if unit not in tier:
+                if unit not in self._host:
+                    break
+                tier = self._host  # type: ignore[assignment]
             found.append(unit)
         return found
 
     def shared_blocks(self, hits: list[int]) -> int:
         """Blocks of these units that somebody uses already, so that one more user takes no room."""
-        return self.blocks_a_unit * sum(self._users[unit] > 0 for unit in hits)
+        return self.blocks_a_unit * sum(self._users.get(unit, 0) > 0 for unit in hits)
 
     def acquire(self, seq: Sequence, hits: list[int]) -> None:
-        """Let a sequence use resident units; its prefill starts behind them."""
+        """Let a sequence use these units, loading those that are not resident; its prefill starts behind them."""
+        users = self._users
+        self.loaded = 0
         for unit in hits:
-            if self._users[unit]:
+            if unit not in users:
+                users[unit] = 0
+                self.loaded += 1
+                del self._host[unit]
+                self._host[unit] = None
+            elif users[unit]:
                 self.saved += self.blocks_a_unit
             else:
                 del self._idle[unit]
-            self._users[unit] += 1
+            users[unit] += 1
+        self.loads += self.loaded
         seq.units = hits
         seq.done = max(seq.request.cached, len(hits) * self.unit)
 
@@ -79,8 +103,13 @@ class PrefixCache:
     def evict(self, free_blocks: int) -> None:
         """Drop idle units until the rest fits into `free_blocks` blocks."""
         most = max(0, free_blocks) // self.blocks_a_unit
-        for unit in list(self._idle)[: max(0, len(self._idle) - most)]:
+        for unit in list(islice(self._idle, max(0, len(self._idle) - most))):
             del self._idle[unit], self._users[unit]
+            if self._host_units:
+                self._host.pop(unit, None)
+                self._host[unit] = None
+                if len(self._host) > self._host_units:
+                    del self._host[next(iter(self._host))]
 
     @property
     def idle_blocks(self) -> int:

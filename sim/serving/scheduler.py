@@ -72,7 +72,7 @@ class Scheduler(DecodeSet):
         self._open = True  # whether the coming step may admit anybody
         self._closed, self._whole = options.closed_batches, options.whole_prompts
         self.special = prefix is not None or self.adapters is not None or options.reserves
-        self._charges = bool(options.swap_tokens or options.adapter_slots or options.encode)
+        self._charges = bool(options.swap_tokens or options.adapter_slots or options.encode or options.offload_s)
 
     def schedule(self, t: float) -> bool:
         """Fill the step that starts at `t`: running decodes, the unfinished prompt, then the queue. False if empty."""
@@ -212,6 +212,8 @@ class Scheduler(DecodeSet):
             self.charges.append((seq, complex(seq.done * options.swap_s), True))
             self.swap_blocks += seq.swapped
             seq.swapped = 0
+        elif self.prefix is not None and self.prefix.loaded:
+            self.charges.append((seq, complex(self.prefix.loaded * self.prefix.unit * options.offload_s), False))
         if self.adapters is not None and self.adapters.acquire(seq.request.traits.adapter):
             self.charges.append((seq, complex(options.adapter_load_s), False))
         if options.encode is not None and seq.scheduled_s < 0.0 and (charge := options.encode(seq.request)):

@@ -25,3 +25,14 @@ def interval(samples: FloatArray, batches: int = 25, confidence: float = 0.999) 
     means = np.array([part.mean() for part in np.array_split(samples, batches)])
     half = stats.t.ppf(0.5 + confidence / 2.0, batches - 1) * means.std(ddof=1) / np.sqrt(batches)
     return float(means.mean() - half), float(means.mean() + half)
+
+
+def waiting_mmc(rate: float, service_s: float, servers: int) -> float:
+    """Mean wait in an M/M/c queue [s]: Erlang's C formula."""
+    offered = rate * service_s
+    term, below = 1.0, 0.0
+    for n in range(servers):
+        below += term
+        term *= offered / (n + 1)
+    busy = term * servers / (servers - offered)
+    return busy / (below + busy) / (servers / service_s - rate)

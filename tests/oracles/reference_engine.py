@@ -23,6 +23,8 @@ class Rules:
     order: str = "fcfs"  # or priority, sjf, edf, vtc
     async_scheduling: bool = False
     unit: int = 0  # tokens a prefix unit, 0 without a prefix cache
+    host_units: int = 0  # units that the host keeps
+    offload_s: float = 0.0
     whole_prompts: bool = False
     closed_batches: bool = False
     swap_tokens: int = 0
@@ -97,6 +99,7 @@ class ReferenceEngine:
         self.rules = rules or Rules()
         self.unit = self.rules.unit
         self.idle: list[int] = []  # resident prefix units that nobody uses, longest idle first
+        self.host: list[int] = []  # units in host memory, longest unused first
         self.step_started = 0.0
         self.timing, self.total, self.block = timing, blocks, block_size
         self.max_seqs, self.budget, self.intensity = max_seqs, budget, intensity
@@ -121,7 +124,9 @@ class ReferenceEngine:
 
     def evict(self) -> None:
         while len(self.idle) * self.unit // self.block > self.free:
-            self.idle.pop(0)
+            unit = self.idle.pop(0)
+            if self.rules.host_units:
+                self.host = [*(other for other in self.host if other != unit), unit][-self.rules.host_units :]
 
     def release(self, job: Job) -> None:
         """A job that is no longer running gives up its prefix units, the deepest first."""
@@ -134,7 +139,8 @@ class ReferenceEngine:
         if self.unit:
             resident = self.used_units() | set(self.idle)
             for unit in job.hashes[: (job.prompt - 1) // self.unit]:
-                if unit not in resident:
+                all_resident = all(other in resident for other in found)
+                if not (unit in resident and all_resident) and unit not in self.host:
                     break
                 found.append(unit)
         return found
@@ -256,6 +262,11 @@ class ReferenceEngine:
                 self.host_blocks += job.swapped
                 job.swapped = 0
             else:
+                resident = self.used_units() | set(self.idle)
+                loads = [unit for unit in hits if unit not in resident]
+                if loads:
+                    self.extras.append((job, len(loads) * self.unit * rules.offload_s, 0.0, False))
+                    self.host = [unit for unit in self.host if unit not in loads] + loads
                 job.units = hits
                 job.computed = max(job.cached, len(hits) * self.unit)
             self.idle = [unit for unit in self.idle if unit not in hits]

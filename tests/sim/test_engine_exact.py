@@ -110,6 +110,8 @@ def rules(draw: st.DrawFn, block: int, drafts: int) -> Rules:
         order=draw(st.sampled_from(["fcfs", "fcfs", *ORDERS])),
         async_scheduling=draw(st.booleans()),
         unit=draw(st.sampled_from([0, 1, 2, 4])) * block if chunked else 0,
+        host_units=draw(st.sampled_from([0, 3, 20, 1000])) if chunked else 0,
+        offload_s=draw(st.sampled_from([1e-5, 4e-5])),
         whole_prompts=batches == "whole" or (batches == "closed" and draw(st.booleans())),
         closed_batches=batches == "closed",
         swap_tokens=draw(st.sampled_from([0, 0, 60, 400])),
@@ -130,7 +132,7 @@ def options(of: Rules) -> Options:
 
     return Options(
         ORDERS[of.order], of.async_scheduling, of.whole_prompts, of.closed_batches, of.swap_tokens, of.swap_s,
-        of.adapter_slots, of.adapter_load_s, of.drafts, of.pace, of.parts, encode,
+        of.adapter_slots, of.adapter_load_s, of.drafts, of.pace, of.parts, encode, of.offload_s,
     )  # fmt: skip
 
 
@@ -196,7 +198,8 @@ def compare(case: dict) -> None:
     shape = (timing, case["blocks"], case["block"], case["max_seqs"], case["budget"], signal, 30.0)
     expected = ReferenceEngine(*shape, case["rules"]).serve(jobs)
     env = Environment()
-    prefix = PrefixCache(case["block"], case["rules"].unit) if case["rules"].unit else None
+    own = case["rules"]
+    prefix = PrefixCache(case["block"], own.unit, own.host_units) if own.unit else None
     engine = Engine(env, *shape, options=options(case["rules"]), prefix=prefix)
     done = drive(engine, env, [Job(i, *job) for i, job in enumerate(case["jobs"])])
 

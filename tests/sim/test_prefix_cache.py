@@ -87,3 +87,30 @@ def test_shared_blocks_count_once() -> None:
 def test_a_unit_that_is_no_multiple_of_a_block_is_refused() -> None:
     with pytest.raises(InputError, match=r"multiple of engine\.block_size"):
         PrefixCache(16, 40)
+
+
+def test_evicted_prefixes_come_back_from_the_host() -> None:
+    from sim.serving.prefix_cache import PrefixCache
+    from sim.serving.sequence import Sequence
+
+    def sequence(number: int, *hashes: int) -> Sequence:
+        return Sequence(Request(number, 0.0, 4 * len(hashes) + 1, 1, 0, 0, hashes), 0.0, lambda _: None)
+
+    cache = PrefixCache(4, 4, host_units=3)
+    first = sequence(0, 1, 2, 3, 4)
+    cache.register(first, 16)
+    cache.release(first)
+    cache.evict(1)  # the deepest units leave first, and the host keeps three
+    assert cache.idle_blocks == 1
+    again = sequence(1, 1, 2, 3, 4, 5)
+    assert cache.hits(again) == [1, 2, 3, 4]
+    cache.acquire(again, cache.hits(again))
+    assert (cache.loaded, cache.loads, again.done) == (3, 3, 16)
+    cache.release(again)
+    cache.evict(0)  # 4 and 3 and 2 again, then 1: the host drops the one longest unused, which is 4
+    assert cache.hits(sequence(2, 1, 2, 3, 4)) == [1, 2, 3]
+    gone = PrefixCache(4, 4)
+    gone.register(first := sequence(0, 1, 2), 8)
+    gone.release(first)
+    gone.evict(0)
+    assert gone.hits(sequence(1, 1, 2)) == []

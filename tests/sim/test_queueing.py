@@ -13,7 +13,9 @@ from sim.rng import Streams
 from sim.serving.engine import Engine
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
-from tests.oracles.queueing import FloatArray, interval, response_ps, waiting_mg1
+from tests.oracles.queueing import FloatArray, interval, response_ps, waiting_mg1, waiting_mmc
+from tests.sim.conftest import fleet_of, pool, simulate
+from tests.sim.test_quality import Alternate
 
 STEP_S = 0.01
 REQUESTS = 20_000
@@ -93,3 +95,34 @@ def test_steps_proportional_to_n_share_the_processor(kind: str) -> None:
     low, high = interval(end - queued)
     theory, grain = response_ps(rate, service), 3.0 * each_s / (1.0 - 0.6)  # a join waits for the rest of a step
     assert low - grain <= theory <= high + grain
+
+
+@pytest.mark.parametrize(("servers", "load"), [(2, 0.7), (8, 0.8)])
+def test_a_few_seats_wait_as_in_mmc(servers: int, load: float) -> None:
+    """Steps that do not depend on n make every seat a server, and geometric lengths are nearly exponential."""
+    outputs = lengths("geometric", 60)
+    service_s = float(outputs.mean()) * STEP_S
+    rate = load * servers / service_s
+    queued, scheduled, _ = serve(rate, outputs, Metronome(STEP_S, 0.0), max_seqs=servers)
+    low, high = interval(scheduled - queued)
+    assert low - STEP_S <= waiting_mmc(rate, service_s, servers) <= high  # a free seat is taken at the next step only
+
+
+def test_erlang_c_by_hand() -> None:
+    assert waiting_mmc(0.5, 1.0, 1) == pytest.approx(1.0)  # M/M/1: rho / (mu - lambda)
+    assert waiting_mmc(1.0, 1.0, 2) == pytest.approx(1.0 / 3.0)  # P(wait) = 1/3, over c mu - lambda = 1
+
+
+def test_littles_law_holds_in_every_pool() -> None:
+    """Mean number in the system times time is the sum of the times in it, on every path that ends empty."""
+    rng = Streams(3).get("rows")
+    times_s = np.cumsum(rng.exponential(0.05, 300))
+    rows = [(float(at), int(rng.integers(5, 400)), int(rng.integers(1, 60))) for at in times_s]
+    result = simulate(fleet_of(pool("a"), pool("b", replicas=2)), rows, Alternate())
+    columns, timeline = result.requests, result.timeline
+    for index in (0, 1):
+        mine, bins = columns["pool"] == index, timeline["pool"] == index
+        inside = (timeline["queue"][bins] + timeline["running"][bins]) * timeline["bin_s"][bins]
+        times = sum(columns[name][mine] for name in ("queue_s", "prefill_s", "decode_s"))
+        assert float(inside.sum()) == pytest.approx(float(np.sum(times)), rel=1e-9)
+        assert int(mine.sum()) == int(timeline["arrivals"][bins].sum())
