@@ -8,9 +8,10 @@ from typing import Any
 from scenarios.build_accounts import cost_of, embodied_of, host_of, intensity_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
+from sim.fleet.balancers import balancer_of
 from sim.fleet.engine_settings import EngineSettings
-from sim.fleet.pool import balancer_of
-from sim.fleet.spec import CLIENT, SITE_KINDS, Fleet, Link, Pool, Site
+from sim.fleet.link import CLIENT, Link
+from sim.fleet.spec import SITE_KINDS, Fleet, Pool, Site
 from sim.hardware.sizing import check_fit
 from sim.routing.base import Router
 from sim.units import BYTES_PER_VALUE
@@ -95,6 +96,8 @@ def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
         pp=pool.get("pp", integer(1), 1),
         expert_parallel=pool.get("expert_parallel", boolean, False),
         interconnect=catalogue.interconnect(pool.get("interconnect", text, None), pool.path("interconnect")),
+        prefill_replicas=pool.get("prefill_replicas", integer(0), 0),
+        kv_link=catalogue.interconnect(pool.get("kv_link", text, None), pool.path("kv_link")),
         node_xpus=pool.get("node_xpus", integer(1), None),
         internode=catalogue.interconnect(pool.get("internode", text, None), pool.path("internode")),
         precision=pool.get("precision", _PRECISION, "bf16"),

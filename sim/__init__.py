@@ -23,7 +23,8 @@ from sim.accounting.embodied import Embodied, act, act_of, published
 from sim.accounting.signal import Constant, Signal
 from sim.errors import InputError
 from sim.fleet.engine_settings import EngineSettings
-from sim.fleet.spec import Fleet, Host, Link, Pool, Site
+from sim.fleet.link import Link
+from sim.fleet.spec import Fleet, Host, Pool, Site
 from sim.hardware import catalogue
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU

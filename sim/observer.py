@@ -89,7 +89,8 @@ class Observer:
         self._replicas = [(pool, i, engine) for pool in pools for i, engine in enumerate(pool.engines)]
         self._first_replica = np.cumsum([0, *(len(pool.engines) for pool in pools)])
         self._fresh = [0] * len(self._replicas)  # rows of each clock that earlier folds took in
-        self._pace = np.array([pool.tokens_a_step for pool in pools])  # tokens that a step yields a sequence
+        self._pace = np.array([pool.tokens_a_step for pool in pools])
+        self._hands_over = np.array([pool.handover is not None for pool in pools])
         self._detokenizers = {
             at: Detokenizer(pool.spec.engine.detokenize_s, pool.tokens_a_step)
             for at, (pool, _, _) in enumerate(self._replicas)
@@ -146,7 +147,7 @@ class Observer:
                 start, end = np.array([engine.lost_from_s]), np.array([now])
                 self.series[pool.index].busy.add_levels(start, end, 1.0)
                 self.series[pool.index].dyn_w.add_levels(start, end, engine.lost.imag / engine.lost.real)
-            for seq in chain(engine.running, engine.waiting):
+            for seq in chain(engine.running, engine.waiting, pool.handover.on_way[replica] if pool.handover else ()):
                 emitted = seq.emitted
                 if seq.decoding:
                     engine.settle(seq)
@@ -250,7 +251,7 @@ class Observer:
         pace = self._pace[pool]  # of no meaning where no pool took it
         if (self._pace != 1.0).any():
             self._take_tokens_together(table, step_clock.steps_in(rows, first, last))
-        preempted = table[:, COLUMN["preemptions"]] > 0
+        preempted = (table[:, COLUMN["preemptions"]] > 0) | (self._hands_over[pool] & (tokens > 1))
         stalled = np.flatnonzero(done & ~preempted & (longest > 1.0 / speed))
         for start in range(0, len(stalled), WALK_TOGETHER):
             part = stalled[start : start + WALK_TOGETHER]

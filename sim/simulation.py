@@ -20,9 +20,11 @@ from simpy.events import NORMAL, URGENT
 
 from sim.accounting.ledger import close_totals, request_columns
 from sim.errors import InputError, instance, number, provider
+from sim.fleet.balancers import balancer_of
+from sim.fleet.link import CLIENT
 from sim.fleet.network import LiveLink
-from sim.fleet.pool import LivePool, balancer_of
-from sim.fleet.spec import CLIENT, Fleet
+from sim.fleet.pool import LivePool
+from sim.fleet.spec import Fleet
 from sim.observer import Observer
 from sim.request import NO_TRAITS, Request
 from sim.results import Result

@@ -11,7 +11,7 @@ import numpy as np
 from simpy import Environment
 from simpy.events import Event, Timeout
 
-from sim.fleet.spec import Link
+from sim.fleet.link import Link
 from sim.request import Request
 
 Deliver = Callable[[Request], None]

@@ -6,15 +6,18 @@ import math
 import random
 from collections.abc import Callable
 from dataclasses import replace
-from heapq import heapify, heappop, heappush
+from functools import partial
+from heapq import heapify, heappush
 
 from simpy import Environment
 
-from sim.errors import InputError
+from sim.fleet.balancers import BALANCERS, least_loaded
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.front_end import FrontEnd
+from sim.fleet.handover import Handover
 from sim.fleet.network import LiveLink
 from sim.fleet.spec import Pool, Site
+from sim.hardware.collectives import Interconnect
 from sim.hardware.encoder import encoder
 from sim.hardware.pipeline import timing_of
 from sim.hardware.sizing import check_fit
@@ -40,7 +43,7 @@ class LivePool:
         spec, site: what it is and where.
         link: the client link of its site, or None.
         rng: for balancers that draw.
-        balancer: one of `BALANCERS`.
+        balancer: one of `sim.fleet.balancers.BALANCERS`.
         classes: number of SLO classes.
         stop_s: when the run will be cut off, if it does not drain [s].
         prefix_unit: tokens that a hash of the workload's prompts stands for; 0 if it has none.
@@ -79,7 +82,7 @@ class LivePool:
         self.shared, self.stop_s = Shared(self.timing, engine.padding, options.parts), stop_s
         self.tokens_a_step = options.pace / options.parts  # that a decoding sequence gets on average
         self.prefix_unit = prefix_unit if engine.prefix_caching else 0
-        self.engines = [self._replica(engine, classes) for _ in range(spec.replicas)]
+        self.engines = [self._replica(engine, classes, index) for index in range(spec.replicas)]
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
         self._pick = BALANCERS[balancer]
@@ -93,8 +96,10 @@ class LivePool:
         self.uploading: dict[int, Request] = {}  # on their way over the link and through the front end
         self.done: Done
         self._finished = [self._on_done(i) for i in range(spec.replicas)]
+        self.handover = self._handover(spec.kv_link) if spec.kv_link is not None else None
 
-    def _replica(self, engine: EngineSettings, classes: int) -> Engine:
+    def _replica(self, engine: EngineSettings, classes: int, index: int) -> Engine:
+        prompts = self.spec.prefill_replicas  # only replicas that compute prompts keep prefixes
         return Engine(
             self.env,
             self.timing,
@@ -109,7 +114,7 @@ class LivePool:
             self.spec.boot_s,
             self.stop_s,
             self._options(engine),
-            self._prefix_cache(engine) if self.prefix_unit else None,
+            self._prefix_cache(engine) if self.prefix_unit and (index < prompts or not prompts) else None,
         )
 
     def _prefix_cache(self, engine: EngineSettings) -> PrefixCache:
@@ -168,6 +173,8 @@ class LivePool:
         """Name the replica of a request."""
         if self.replicas == 1:
             return 0
+        if self.handover is not None:
+            return self.handover.admit(request.prompt)
         replica = self._pick(self)
         self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
         return replica
@@ -175,7 +182,20 @@ class LivePool:
     def _deliver(self, request: Request, replica: int, now: float) -> None:
         """Put a request into the queue of a replica."""
         request.queued_s = now
-        self.engines[replica].submit(Sequence(request, now, self._finished[replica]), now)
+        seq = Sequence(request, now, self._finished[replica])
+        if self.handover is not None:
+            seq.target = 1
+        self.engines[replica].submit(seq, now)
+
+    def _handover(self, link: Interconnect) -> Handover:
+        """Let the first replicas hand over what they computed, and the others finish it."""
+        spec, done = self.spec, self._finished
+        kv_bytes = spec.model.kv_bytes_per_token(spec.kv_precision or "bf16")
+        made = Handover(
+            self.env, self.engines, spec.prefill_replicas, link, kv_bytes, lambda replica, seq: done[replica](seq)
+        )
+        self._finished = [partial(made.computed, replica) for replica in range(spec.prefill_replicas)]
+        return made
 
     def _change_load(self, replica: int, by: int) -> None:
         load = self.loads[replica] = self.loads[replica] + by
@@ -192,7 +212,7 @@ class LivePool:
             self.outstanding -= 1
             self.outstanding_tokens -= tokens
             self.output_tokens -= request.output
-            if self.replicas > 1:
+            if self.replicas > 1 and self.handover is None:
                 self._change_load(replica, -tokens if self._by_tokens else -1)
             self.done(self, replica, seq)
 
@@ -246,53 +266,3 @@ def replica_timing(spec: Pool) -> StepTiming:
     model = spec.drafting_model
     draft = None if model is None else timing_of(replace(deployment, model=model), spec.timing)
     return SpeculativeTiming(timing, drafts, draft)
-
-
-def round_robin(pool: LivePool) -> int:
-    """Each replica in turn."""
-    pool.turn = (pool.turn + 1) % pool.replicas
-    return pool.turn
-
-
-def uniform(pool: LivePool) -> int:
-    """Any replica with equal probability."""
-    return int(pool.rng.random() * pool.replicas)
-
-
-def least_loaded(pool: LivePool) -> int:
-    """The replica with the least load, the first of equals. O(log n): every change of load pushes an entry."""
-    order, loads = pool.order, pool.loads
-    while True:
-        load, replica = order[0]
-        if loads[replica] == load:
-            return replica
-        heappop(order)
-
-
-def power_of_two(pool: LivePool) -> int:
-    """The less loaded of two replicas drawn at random."""
-    draw = pool.rng.random
-    first, second = int(draw() * pool.replicas), int(draw() * pool.replicas)
-    return second if pool.loads[second] < pool.loads[first] else first
-
-
-#: How a pool may spread requests over its replicas. Load is requests, or prompt + output tokens for `least_tokens`.
-BALANCERS: dict[str, Callable[[LivePool], int]] = {
-    "round_robin": round_robin,
-    "random": uniform,
-    "least_outstanding": least_loaded,
-    "least_tokens": least_loaded,
-    "power_of_two": power_of_two,
-}
-
-
-def balancer_of(pool: Pool, router: object) -> str:
-    """The balancer of a pool: its own, else the router's wish, else least outstanding.
-
-    Raises:
-        InputError: there is no such balancer.
-    """
-    name = pool.balancer or getattr(router, "balancer", None) or "least_outstanding"
-    if name not in BALANCERS:
-        raise InputError(f"pools.{pool.name}.balancer", name, " | ".join(BALANCERS))
-    return str(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +10,7 @@ from sim.accounting.embodied import Embodied
 from sim.accounting.signal import Signal, Unknown
 from sim.errors import InputError, instance, instances, number, provider, whole
 from sim.fleet.engine_settings import EngineSettings
+from sim.fleet.link import CLIENT, Link
 from sim.hardware.collectives import Interconnect
 from sim.hardware.deployment import Deployment
 from sim.hardware.model import Model
@@ -21,7 +21,6 @@ from sim.hardware.xpu import XPU
 from sim.units import BYTES_PER_VALUE
 
 SITE_KINDS = ("device", "edge", "cloud")
-CLIENT = "client"  #: the place where requests are born: source of every client link
 _COUNT = "a whole number of at least 1"
 _EMBODIED = "embodied carbon such as act_of(xpu), or None where it is unknown"
 
@@ -56,6 +55,8 @@ class Pool:
         replicas: engines in the pool; each occupies `tp` * `pp` xPUs.
         tp: tensor-parallel degree; pp: stages of a pipeline (`sim.hardware.pipeline`).
         expert_parallel: True if each of the `tp` xPUs keeps whole experts instead of a part of each.
+        prefill_replicas: how many of the `replicas` compute prompts alone, for the others to decode; 0 if all do both.
+        kv_link: what KV caches move over from the former to the latter.
         quality: scores by benchmark as served; None for the model's own, less what its number formats lose.
         draft: model that drafts, with ``engine.speculative_method`` draft_model; in the formats of `model`.
         interconnect: what joins the xPUs; None for what the xPU's entry has. With `node_xpus` xPUs a node, `internode`
@@ -69,7 +70,7 @@ class Pool:
         boot_s: time the replicas take to load their weights at the start of the run [s]; they draw busy power without
             computing and serve nothing until then.
         timing: what makes the timing model of a replica; `RooflineTiming` or one's own `StepTiming`.
-        balancer: how the pool spreads requests over its replicas (`sim.fleet.pool.BALANCERS`); None follows the router.
+        balancer: how the pool spreads requests over its replicas (`sim.fleet.balancers.BALANCERS`); None follows the router.
     """
 
     name: str
@@ -93,6 +94,8 @@ class Pool:
     internode: Interconnect | None = None
     draft: Model | None = None
     quality: Mapping[str, float] | None = None
+    prefill_replicas: int = 0
+    kv_link: Interconnect | None = None
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")
@@ -114,6 +117,7 @@ class Pool:
         instance(f"{key}.engine", self.engine, EngineSettings, "EngineSettings(...)")
         number(f"{key}.boot_s", self.boot_s, "a time >= 0 s", low=0.0)
         self._check_draft(key)
+        self._check_handover(key)
         if self.host is not None:
             instance(f"{key}.host", self.host, Host, "a Host, or None to leave it out")
         if self.cost is not None:
@@ -136,6 +140,22 @@ class Pool:
             raise InputError(f"{key}.draft", self.draft and self.draft.id, accepted)
         if drafts and self.pp > 1:
             raise InputError(f"{key}.pp", self.pp, "1 with engine.speculative_tokens")
+
+    def _check_handover(self, key: str) -> None:
+        accepted = f"a whole number below replicas ({self.replicas}), so that some are left to decode"
+        whole(f"{key}.prefill_replicas", self.prefill_replicas, accepted, low=0)
+        if self.prefill_replicas >= self.replicas:
+            raise InputError(f"{key}.prefill_replicas", self.prefill_replicas, accepted)
+        if self.kv_link is not None:
+            instance(f"{key}.kv_link", self.kv_link, Interconnect, "an Interconnect, or None")
+        if (self.kv_link is None) == bool(self.prefill_replicas):
+            accepted = "an interconnect with prefill_replicas, and only then"
+            raise InputError(f"{key}.kv_link", self.kv_link and self.kv_link.id, accepted)
+        engine = self.engine
+        if self.prefill_replicas and (engine.detokenize_s or engine.batching != "chunked"):
+            name = "detokenize_s" if engine.detokenize_s else "batching"
+            accepted = "0 with prefill_replicas" if engine.detokenize_s else "chunked with prefill_replicas"
+            raise InputError(f"{key}.engine.{name}", getattr(engine, name), accepted)
 
     @property
     def drafting_model(self) -> Model | None:
@@ -171,53 +191,6 @@ class Pool:
             self.internode,
             self.engine.max_num_batched_tokens,
         )
-
-
-@dataclass(frozen=True, slots=True)
-class Link:
-    """A network link from `source` to `target` and back.
-
-    Attributes:
-        name: unique in the fleet.
-        source: `CLIENT` or a site's name.
-        target: a site's name.
-        latency_s: one-way latency, median [s].
-        latency_sigma: sigma of the log-normal spread of the latency; 0 is constant.
-        up_bytes_per_s, down_bytes_per_s: capacity towards the target and back [bytes/s].
-        shared: True if concurrent uploads share the capacity (processor sharing), False if each has it whole.
-        energy_j_per_byte: network energy, or None where unknown (then it is left out and reported as such).
-        prompt_bytes_per_token: upload of a prompt [bytes/token]; about 4 characters of UTF-8 English.
-        chunk_bytes: download of one streamed token [bytes]: a server-sent event with its JSON envelope.
-        source_note: where the numbers come from.
-    """
-
-    name: str
-    source: str
-    target: str
-    latency_s: float = 0.0
-    latency_sigma: float = 0.0
-    up_bytes_per_s: float = math.inf
-    down_bytes_per_s: float = math.inf
-    shared: bool = False
-    energy_j_per_byte: float | None = None
-    prompt_bytes_per_token: float = 4.0
-    chunk_bytes: float = 200.0
-    source_note: str = ""
-
-    def __post_init__(self) -> None:
-        for name in ("name", "source", "target"):
-            instance(f"links.{name}", getattr(self, name), str, "a text")
-        key = f"links.{self.name}"
-        number(f"{key}.latency_s", self.latency_s, "a time >= 0 s", low=0.0)
-        number(f"{key}.latency_sigma", self.latency_sigma, "a number >= 0", low=0.0)
-        for name in ("up_bytes_per_s", "down_bytes_per_s"):
-            if getattr(self, name) != math.inf:
-                number(f"{key}.{name}", getattr(self, name), "a capacity > 0 bytes/s", above=0.0)
-        instance(f"{key}.shared", self.shared, bool, "true | false")
-        for name in ("prompt_bytes_per_token", "chunk_bytes"):
-            number(f"{key}.{name}", getattr(self, name), "a size >= 0 bytes", low=0.0)
-        if self.energy_j_per_byte is not None:
-            number(f"{key}.energy_j_per_byte", self.energy_j_per_byte, ">= 0 J/byte, or null", low=0.0)
 
 
 @dataclass(frozen=True, slots=True)

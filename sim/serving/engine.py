@@ -148,6 +148,25 @@ class Engine(Spans):
             held = -(-(seq.done + chunk * (steps + 1)) // self.block_size)
         return decode + held - (self.room - self.blocks)
 
+    def free_blocks(self) -> int:
+        """KV blocks that neither running nor waiting sequences need now."""
+        return self.blocks - self.used_blocks() + sum(-seq.length // self.block_size for seq in self.waiting)
+
+    def pin(self, blocks: int, now: float) -> None:
+        """Set KV blocks aside, or give them back if negative; spans under way end at the next boundary."""
+        self.pinned += blocks
+        self.room -= blocks
+        if self._planning:
+            return
+        if self._span is None:
+            if self.waiting:
+                self._arm(max(now, self.ready_s))
+            return
+        span, k = self._span, max(1, self._steps_until(now))
+        if k < self._k:
+            self._k = k
+            self._arm(span[0] + k * span[1] + span[2] * (k * (k - 1) * 0.5))
+
     # -- waking up ----------------------------------------------------------------------------------------------------
 
     def _arm(self, at: float) -> None:

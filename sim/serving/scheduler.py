@@ -31,13 +31,14 @@ class Scheduler(DecodeSet):
             (sequence, seconds + 1j * joules, whether that is a consequence of preemption).
         adapters: those loaded, or None; swap_blocks: blocks that the host can still keep.
         special: True if sequences hold anything but a seat and blocks of their own.
+        pinned: blocks set aside for KV that is on its way to or from another replica.
         reserved: blocks set aside for whole lives, where `options.reserves`.
     """
 
     # fmt: off
     __slots__ = (
         "_charges", "_closed", "_open", "_partial", "_whole", "adapters", "async_scheduling", "blocks",
-        "budget", "charges", "chunks", "held", "left", "max_seqs", "options", "preempted", "preemptions",
+        "budget", "charges", "chunks", "held", "left", "max_seqs", "options", "pinned", "preempted", "preemptions",
         "prefix", "reserved", "room", "shared", "special", "swap_blocks", "visible_s", "waiting",
     )
     # fmt: on
@@ -63,7 +64,7 @@ class Scheduler(DecodeSet):
         self.options, self.waiting = options, options.queue()
         self._partial: Sequence | None = None  # the one prompt that a step left unfinished: always the last admitted
         self.chunks: list[tuple[Sequence, int]] = []
-        self.held = self.left = self.preemptions = 0
+        self.held = self.left = self.preemptions = self.pinned = 0
         self.preempted = False
         self.async_scheduling, self.visible_s = options.async_scheduling, math.inf
         self.charges: list[tuple[Sequence, complex, bool]] = []
@@ -226,7 +227,7 @@ class Scheduler(DecodeSet):
             return False
         if not seq.swapped:
             prefix.acquire(seq, hits)
-        self.room = self.blocks + prefix.saved
+        self.room = self.blocks - self.pinned + prefix.saved
         if seq.scheduled_s < 0.0:
             seq.cached = seq.done
         return True
@@ -239,7 +240,7 @@ class Scheduler(DecodeSet):
             self.reserved -= self._life_blocks(seq)
         if self.prefix is not None:
             self.prefix.release(seq)
-            self.room = self.blocks + self.prefix.saved
+            self.room = self.blocks - self.pinned + self.prefix.saved
 
     def make_cache_fit(self, prefix: PrefixCache, j: int, context: int) -> None:
         """Evict idle prefixes that the blocks in use in the step with counter `j` leave no room for."""

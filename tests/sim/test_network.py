@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from simpy import Environment
 
 from sim.errors import InputError
+from sim.fleet.link import Link
 from sim.fleet.network import LiveLink
-from sim.fleet.spec import Link
 from sim.hardware.catalogue import list_entries, load_entry
 from sim.request import Request
 

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from simpy import Environment
 
 from sim import InputError, Link
+from sim.fleet.balancers import BALANCERS, balancer_of
 from sim.fleet.network import LiveLink
-from sim.fleet.pool import BALANCERS, LivePool, balancer_of
+from sim.fleet.pool import LivePool
 from sim.request import Request
 from sim.rng import Streams
 from tests.sim.conftest import First, live_pool, pool, xpu

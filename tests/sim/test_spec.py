@@ -13,7 +13,8 @@ from sim.accounting.cost import Rent
 from sim.accounting.signal import Constant
 from sim.errors import InputError
 from sim.fleet.engine_settings import EngineSettings
-from sim.fleet.spec import Fleet, Host, Link, Pool, Site
+from sim.fleet.link import Link
+from sim.fleet.spec import Fleet, Host, Pool, Site
 from sim.hardware import catalogue
 from sim.routing.static import CloudOnly, RoundRobin
 from sim.simulation import run

@@ -1,0 +1,109 @@
+"""Disaggregation: some replicas of a pool compute prompts, the others decode, and KV caches move between them.
+
+A prompt's blocks stay on the prefill replica until their copy is through, and room for them is set aside on the decode
+replica before it begins. So a full decode side holds transfers up, pinned blocks fill the prefill side, and that admits
+fewer prompts: back-pressure, without a rule of its own. Source: DistServe (arXiv 2401.09670), section 4.3: decode
+replicas pull, prefill memory is the buffer.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+
+from simpy import Environment
+
+from sim.hardware.collectives import Interconnect, send_s
+from sim.serving.engine import Engine
+from sim.serving.sequence import Sequence
+from sim.serving.timer import Timer
+
+
+class Handover:
+    """The way from the prefill to the decode replicas of one pool.
+
+    Args:
+        env: the SimPy environment.
+        engines: of all replicas; the first `prefill` compute prompts.
+        prefill: how many do.
+        link: what a replica's copies run over, one after the other.
+        bytes_per_token: KV cache of a token [bytes].
+        finished: called with replica and sequence when a request has its last token.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        engines: list[Engine],
+        prefill: int,
+        link: Interconnect,
+        bytes_per_token: float,
+        finished: Callable[[int, Sequence], None],
+    ) -> None:
+        self._env, self._engines, self._prefill, self._link = env, engines, prefill, link
+        self._bytes_per_token, self._finished = bytes_per_token, finished
+        self._loads = [0] * len(engines)  # prompt tokens to compute, or sequences to decode
+        self._ready: list[deque[tuple[int, Sequence]]] = [deque() for _ in engines]  # computed, by decode replica
+        self._free_s = [0.0] * len(engines)  # when the copies that a prefill replica has begun are through
+        self.on_way: list[dict[Sequence, None]] = [{} for _ in engines]  # computed, not yet handed over, by origin
+
+    def admit(self, prompt: int) -> int:
+        """Name the prefill replica of a prompt: that with the fewest tokens to compute."""
+        replica = min(range(self._prefill), key=self._loads.__getitem__)
+        self._loads[replica] += prompt
+        return replica
+
+    def computed(self, origin: int, seq: Sequence) -> None:
+        """A prompt is computed, and its first token out; called while the engine is at a boundary."""
+        request = seq.request
+        self._loads[origin] -= request.prompt
+        if request.output == 1:
+            self._finished(origin, seq)
+            return
+        self._engines[origin].pin(self._blocks(request.prompt), self._env.now)
+        self.on_way[origin][seq] = None
+        target = min(range(self._prefill, len(self._engines)), key=self._loads.__getitem__)
+        self._loads[target] += 1
+        self._ready[target].append((origin, seq))
+        self._later(lambda: self._begin(target), 0.0)
+
+    def decoded(self, replica: int, seq: Sequence) -> None:
+        """A sequence has its last token, and its decode replica more room."""
+        self._loads[replica] -= 1
+        self._finished(replica, seq)
+        if self._ready[replica]:
+            self._later(lambda: self._begin(replica), 0.0)
+
+    def _begin(self, target: int) -> None:
+        """Begin copies to a decode replica, in order, as long as they fit there."""
+        ready, engine, now = self._ready[target], self._engines[target], self._env.now
+        while ready:
+            origin, seq = ready[0]
+            need = self._blocks(seq.request.prompt + 1)
+            if need > engine.free_blocks():
+                return
+            ready.popleft()
+            engine.pin(need, now)
+            nbytes = seq.request.prompt * self._bytes_per_token
+            end = self._free_s[origin] = max(now, self._free_s[origin]) + send_s(nbytes, self._link)
+            self._later(partial(self._arrive, origin, target, seq), end - now)
+
+    def _arrive(self, origin: int, target: int, seq: Sequence) -> None:
+        """A copy is through: the sequence queues at its decode replica, with all but its last token computed."""
+        now, request, engine = self._env.now, seq.request, self._engines[target]
+        del self.on_way[origin][seq]
+        self._engines[origin].pin(-self._blocks(request.prompt), now)
+        engine.pin(-self._blocks(request.prompt + 1), now)
+        row = engine.first_row + len(engine.rows)
+        seq.segments = [(row, row - 1, 0.0)]  # an empty decode phase, and the gap that the copy makes after it
+        seq.target, seq.length, seq.done = request.output, request.prompt + 1, request.prompt
+        seq.on_done = lambda done: self.decoded(target, done)
+        engine.submit(seq, now)
+        self._begin(target)
+
+    def _blocks(self, tokens: int) -> int:
+        return -(-tokens // self._engines[0].block_size)
+
+    def _later(self, call: Callable[[], None], delay: float) -> None:
+        self._env.schedule(Timer(self._env, lambda _: call()), delay=delay)

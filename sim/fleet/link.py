@@ -1,0 +1,57 @@
+"""What a user builds of a network: a `Link` between clients and a site. Plain data, checked at birth."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from sim.errors import instance, number
+
+CLIENT = "client"  #: the place where requests are born: source of every client link
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network link from `source` to `target` and back.
+
+    Attributes:
+        name: unique in the fleet.
+        source: `CLIENT` or a site's name.
+        target: a site's name.
+        latency_s: one-way latency, median [s].
+        latency_sigma: sigma of the log-normal spread of the latency; 0 is constant.
+        up_bytes_per_s, down_bytes_per_s: capacity towards the target and back [bytes/s].
+        shared: True if concurrent uploads share the capacity (processor sharing), False if each has it whole.
+        energy_j_per_byte: network energy, or None where unknown (then it is left out and reported as such).
+        prompt_bytes_per_token: upload of a prompt [bytes/token]; about 4 characters of UTF-8 English.
+        chunk_bytes: download of one streamed token [bytes]: a server-sent event with its JSON envelope.
+        source_note: where the numbers come from.
+    """
+
+    name: str
+    source: str
+    target: str
+    latency_s: float = 0.0
+    latency_sigma: float = 0.0
+    up_bytes_per_s: float = math.inf
+    down_bytes_per_s: float = math.inf
+    shared: bool = False
+    energy_j_per_byte: float | None = None
+    prompt_bytes_per_token: float = 4.0
+    chunk_bytes: float = 200.0
+    source_note: str = ""
+
+    def __post_init__(self) -> None:
+        for name in ("name", "source", "target"):
+            instance(f"links.{name}", getattr(self, name), str, "a text")
+        key = f"links.{self.name}"
+        number(f"{key}.latency_s", self.latency_s, "a time >= 0 s", low=0.0)
+        number(f"{key}.latency_sigma", self.latency_sigma, "a number >= 0", low=0.0)
+        for name in ("up_bytes_per_s", "down_bytes_per_s"):
+            if getattr(self, name) != math.inf:
+                number(f"{key}.{name}", getattr(self, name), "a capacity > 0 bytes/s", above=0.0)
+        instance(f"{key}.shared", self.shared, bool, "true | false")
+        for name in ("prompt_bytes_per_token", "chunk_bytes"):
+            number(f"{key}.{name}", getattr(self, name), "a size >= 0 bytes", low=0.0)
+        if self.energy_j_per_byte is not None:
+            number(f"{key}.energy_j_per_byte", self.energy_j_per_byte, ">= 0 J/byte, or null", low=0.0)
