@@ -144,6 +144,8 @@ def _engine(engine: Section) -> EngineSettings:
         offload_bytes_per_s=engine.get(
             "offload_bytes_per_s", number("a speed > 0 bytes/s", above=0.0), default.offload_bytes_per_s
         ),
+        andes_quantum_s=engine.get("andes_quantum_s", number("a time > 0 s", above=0.0), default.andes_quantum_s),
+        andes_preemptions=engine.get("andes_preemptions", integer(0), default.andes_preemptions),
         speculative_tokens=engine.get("speculative_tokens", integer(0), default.speculative_tokens),
         speculative_method=engine.get("speculative_method", text, default.speculative_method),
         acceptance_rate=engine.get("acceptance_rate", number("a probability in [0, 1]", low=0.0, high=1.0), None),

@@ -51,11 +51,12 @@ No measurement on this page stands behind any of these:
 - **Front end and network.** Replays compare engine times. Means of the H100 runs are the client's; for the front end
   the simulated times carry a constant 6.5 ms that was read off these very runs.
 - **Overload and memory pressure** beyond the two replays, many replicas behind a balancer, spilling between sites,
-  pipeline and expert parallelism, prompts above a few thousand tokens.
+  prompts above a few thousand tokens; pipelines but for the energy of full batches; expert parallelism, TP over
+  PCIe or Ethernet, speculative decoding, disaggregation, image encoders, host tiers of prefix caches, adapters.
 - **Prefix caching** as a mechanism: repeated prompts are given their hits.
 - **Host power** beyond one server, **idle power** of most chips (a simulated fleet also never falls asleep), **PUE,
   embodied carbon, cost and network energy.** They follow named methods and sources, and are as good as those.
-- **Quality of answers.** Nothing here measures it."""
+- **Quality of answers.** Scores are the makers' own, most of them from memory; nothing here measures them."""
 
 _METHOD = """\
 - **Replays.** Every request with its own prompt and output length arrives when the real engine queued it. Model, chip,

@@ -269,7 +269,7 @@ def _live_pools(
                 links.get(site.name),
                 random.Random(int(streams.get(f"balancer {pool.name}").integers(1 << 62))),
                 balancer_of(pool, router),
-                len(workload.slo_classes),
+                workload.slo_classes,
                 stop_s,
                 getattr(workload, "prefix_unit", 0),
             )

@@ -8,6 +8,7 @@ from sim.errors import InputError, instance, instances, number, whole
 from sim.hardware.speculation import METHODS
 from sim.serving.queues import ORDERS
 
+ANDES = "andes"
 BATCHING = ("chunked", "whole", "static")
 _COUNT = "a whole number of at least 1"
 _PADDING = "ascending whole numbers of at least 1, or []"
@@ -35,7 +36,9 @@ class EngineSettings:
         offload_bytes_per_s: speed at which they are loaded again, while the replica computes nothing [bytes/s].
         sorted_sampling: True if every step sorts all logits, as vLLM up to 0.15 does to sample by top-p or top-k.
         scheduler: order of admission: ``fcfs``, ``priority`` (smaller first), ``sjf`` (fewest tokens), ``edf``
-            (earliest deadline) or ``vtc`` (fair share by tenant); see `sim.serving.queues`.
+            (earliest deadline), ``vtc`` (fair share by tenant); see `sim.serving.queues`; or ``andes`` (QoE-aware).
+        andes_quantum_s: time between two decisions of ``andes`` [s].
+        andes_preemptions: preemptions of a request beyond which ``andes`` lets it stay.
         batching: ``chunked`` as in vLLM V1 and Sarathi, ``whole`` (Orca: prompts are never split) or ``static`` (nobody
             joins a batch before it has ended); the latter two reserve the memory of a request's whole life.
         swap_bytes: host memory of a replica that keeps the KV of preempted requests; 0 computes it again [bytes].
@@ -68,6 +71,8 @@ class EngineSettings:
     batching: str = "chunked"
     swap_bytes: float = 0.0
     swap_bytes_per_s: float = 25e9
+    andes_quantum_s: float = 1.0
+    andes_preemptions: int = 1
     adapter_slots: int = 0
     adapter_load_s: float = 0.0
     offload_bytes: float = 0.0
@@ -98,7 +103,7 @@ class EngineSettings:
         number("engine.swap_bytes", self.swap_bytes, "a size >= 0 bytes", low=0.0)
         number("engine.swap_bytes_per_s", self.swap_bytes_per_s, "a speed > 0 bytes/s", above=0.0)
         whole("engine.adapter_slots", self.adapter_slots, "a whole number of at least 0", low=0)
-        for key, known in (("scheduler", ORDERS), ("batching", BATCHING), ("speculative_method", METHODS)):
+        for key, known in (("scheduler", (*ORDERS, ANDES)), ("batching", BATCHING), ("speculative_method", METHODS)):
             if getattr(self, key) not in known:
                 raise InputError(f"engine.{key}", getattr(self, key), " | ".join(known))
         number("engine.offload_bytes", self.offload_bytes, "a size >= 0 bytes", low=0.0)
@@ -106,6 +111,10 @@ class EngineSettings:
         if self.offload_bytes and not self.prefix_caching:
             raise InputError("engine.offload_bytes", self.offload_bytes, "0 where engine.prefix_caching is false")
         self._check_speculation()
+        number("engine.andes_quantum_s", self.andes_quantum_s, "a time > 0 s", above=0.0)
+        whole("engine.andes_preemptions", self.andes_preemptions, "a whole number of at least 0", low=0)
+        if self.batching != "chunked" and self.scheduler == ANDES:
+            raise InputError("engine.batching", self.batching, "chunked where engine.scheduler is andes")
         if self.batching != "chunked" and self.prefix_caching:
             raise InputError("engine.batching", self.batching, "chunked where engine.prefix_caching is true")
         given = instances("engine.padding", self.padding, object, _PADDING)

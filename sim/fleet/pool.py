@@ -12,7 +12,7 @@ from heapq import heapify, heappush
 from simpy import Environment
 
 from sim.fleet.balancers import BALANCERS, least_loaded
-from sim.fleet.engine_settings import EngineSettings
+from sim.fleet.engine_settings import ANDES, EngineSettings
 from sim.fleet.front_end import FrontEnd
 from sim.fleet.handover import Handover
 from sim.fleet.network import LiveLink
@@ -23,7 +23,9 @@ from sim.hardware.pipeline import timing_of
 from sim.hardware.sizing import check_fit
 from sim.hardware.speculation import PARTS, SpeculativeTiming, pace
 from sim.hardware.timing import StepTiming
+from sim.qoe import SLOClass
 from sim.request import Request
+from sim.serving.andes import Andes
 from sim.serving.costs import Shared
 from sim.serving.engine import Engine
 from sim.serving.options import Options
@@ -44,7 +46,7 @@ class LivePool:
         link: the client link of its site, or None.
         rng: for balancers that draw.
         balancer: one of `sim.fleet.balancers.BALANCERS`.
-        classes: number of SLO classes.
+        slo_classes: the workload's.
         stop_s: when the run will be cut off, if it does not drain [s].
         prefix_unit: tokens that a hash of the workload's prompts stands for; 0 if it has none.
 
@@ -61,7 +63,7 @@ class LivePool:
         link: LiveLink | None,
         rng: random.Random,
         balancer: str,
-        classes: int,
+        slo_classes: tuple[SLOClass, ...],
         stop_s: float = math.inf,
         prefix_unit: int = 0,
     ) -> None:
@@ -78,11 +80,12 @@ class LivePool:
             engine.max_model_len or spec.model.max_context,
         )
         self.host_w = spec.host.power_w * spec.xpus_per_replica if spec.host else 0.0
+        self._expectations = tuple((each.expected_ttft_s, each.digest_tokens_per_s) for each in slo_classes)
         options = self._options(engine)
         self.shared, self.stop_s = Shared(self.timing, engine.padding, options.parts), stop_s
         self.tokens_a_step = options.pace / options.parts  # that a decoding sequence gets on average
         self.prefix_unit = prefix_unit if engine.prefix_caching else 0
-        self.engines = [self._replica(engine, classes, index) for index in range(spec.replicas)]
+        self.engines = [self._replica(engine, len(slo_classes), index) for index in range(spec.replicas)]
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
         self._pick = BALANCERS[balancer]
@@ -125,9 +128,12 @@ class LivePool:
     def _options(self, engine: EngineSettings) -> Options:
         spec = self.spec
         kv_bytes = spec.model.kv_bytes_per_token(spec.kv_precision or "bf16")
-        drafts = engine.speculative_tokens
+        drafts, andes = engine.speculative_tokens, engine.scheduler == ANDES
         return Options(
-            queue=ORDERS[engine.scheduler],
+            queue=Andes if andes else ORDERS[engine.scheduler],
+            quantum_s=engine.andes_quantum_s if andes else 0.0,
+            most_preemptions=engine.andes_preemptions,
+            expectations=self._expectations,
             async_scheduling=engine.async_scheduling,
             whole_prompts=engine.batching == "whole",
             closed_batches=engine.batching == "static",

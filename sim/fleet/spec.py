@@ -70,7 +70,7 @@ class Pool:
         boot_s: time the replicas take to load their weights at the start of the run [s]; they draw busy power without
             computing and serve nothing until then.
         timing: what makes the timing model of a replica; `RooflineTiming` or one's own `StepTiming`.
-        balancer: how the pool spreads requests over its replicas (`sim.fleet.balancers.BALANCERS`); None follows the router.
+        balancer: how requests spread over replicas (`sim.fleet.balancers.BALANCERS`); None follows the router.
     """
 
     name: str

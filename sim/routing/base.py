@@ -67,8 +67,8 @@ class Router(Protocol):
     """Sends each request to one pool.
 
     A router may have an attribute `balancer`, the way its pools spread requests over their replicas unless a pool says
-    otherwise (see `sim.fleet.balancers.BALANCERS`), and a method `bind(fleet)`, called once before the first request: the
-    place to check that the pools it needs are there.
+    otherwise (see `sim.fleet.balancers.BALANCERS`), and a method `bind(fleet)`, called once before the first request:
+    the place to check that the pools it needs are there.
     """
 
     def choose(self, request: Request, fleet: FleetView) -> PoolView | None:

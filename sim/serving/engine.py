@@ -105,6 +105,8 @@ class Engine(Spans):
             else:
                 self._arm(self.ready_s)
             return
+        if self._quantum_s:
+            self._end_span_at(max(now, self.turn_s))
         if not waiting.leads(seq) or self.left <= 0 or len(self.running) >= self.max_seqs or self.preempted:
             return  # behind a request that waits already, or no seat or budget before the span ends
         if not self._open:
@@ -162,8 +164,12 @@ class Engine(Spans):
             if self.waiting:
                 self._arm(max(now, self.ready_s))
             return
-        span, k = self._span, max(1, self._steps_until(now))
-        if k < self._k:
+        self._end_span_at(now)
+
+    def _end_span_at(self, at: float) -> None:
+        """End the span under way with the step that ends at or after `at`."""
+        span, k = self._span, max(1, self._steps_until(at))
+        if span is not None and k < self._k:
             self._k = k
             self._arm(span[0] + k * span[1] + span[2] * (k * (k - 1) * 0.5))
 

@@ -27,6 +27,9 @@ class Options:
         drafts: tokens guessed ahead for each sequence in a step (speculative decoding); pace, parts: a step yields pace
             / parts tokens a sequence on average, all at its end; the fraction is carried over to the next.
         offload_s: time to load one token's KV of a prefix from the host [s].
+        quantum_s: time between decisions who is served, with `sim.serving.andes` [s]; 0 decides nothing. Then also
+            most_preemptions: a request's, beyond which it stays; expectations: (time until text is expected [s], speed
+            of reading [tokens/s]) by SLO class.
         encode: what encoding a request's images takes, in the step that admits it; None if nothing is encoded.
     """
 
@@ -43,6 +46,9 @@ class Options:
     parts: int = 1
     encode: Callable[[Request], complex] | None = None
     offload_s: float = 0.0
+    quantum_s: float = 0.0
+    most_preemptions: int = 0
+    expectations: tuple[tuple[float, float], ...] = ()
 
     @property
     def reserves(self) -> bool:

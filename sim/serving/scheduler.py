@@ -6,10 +6,12 @@ import math
 
 from sim.hardware.timing import StepTiming
 from sim.serving.adapters import AdapterSlots
+from sim.serving.andes import take_turns
 from sim.serving.costs import Shared
 from sim.serving.decode_set import DecodeSet
 from sim.serving.options import Options
 from sim.serving.prefix_cache import PrefixCache
+from sim.serving.queues import TOLERANCE_S
 from sim.serving.sequence import Sequence
 
 
@@ -31,15 +33,16 @@ class Scheduler(DecodeSet):
             (sequence, seconds + 1j * joules, whether that is a consequence of preemption).
         adapters: those loaded, or None; swap_blocks: blocks that the host can still keep.
         special: True if sequences hold anything but a seat and blocks of their own.
+        turn_s: when it is decided next who is served, where `options.quantum_s` is not 0 [s].
         pinned: blocks set aside for KV that is on its way to or from another replica.
         reserved: blocks set aside for whole lives, where `options.reserves`.
     """
 
     # fmt: off
     __slots__ = (
-        "_charges", "_closed", "_open", "_partial", "_whole", "adapters", "async_scheduling", "blocks",
+        "_charges", "_closed", "_open", "_partial", "_quantum_s", "_whole", "adapters", "async_scheduling", "blocks",
         "budget", "charges", "chunks", "held", "left", "max_seqs", "options", "pinned", "preempted", "preemptions",
-        "prefix", "reserved", "room", "shared", "special", "swap_blocks", "visible_s", "waiting",
+        "prefix", "reserved", "room", "shared", "special", "swap_blocks", "turn_s", "visible_s", "waiting",
     )
     # fmt: on
 
@@ -72,18 +75,24 @@ class Scheduler(DecodeSet):
         self.swap_blocks, self.reserved = options.swap_tokens // block_size, 0
         self._open = True  # whether the coming step may admit anybody
         self._closed, self._whole = options.closed_batches, options.whole_prompts
+        self._quantum_s, self.turn_s = options.quantum_s, 0.0
         self.special = prefix is not None or self.adapters is not None or options.reserves
         self._charges = bool(options.swap_tokens or options.adapter_slots or options.encode or options.offload_s)
 
     def schedule(self, t: float) -> bool:
         """Fill the step that starts at `t`: running decodes, the unfinished prompt, then the queue. False if empty."""
         n, block, partial = self.n, self.block_size, self._partial
+        idle = self.async_scheduling and not self.running
         self.preempted = False
         self.chunks = []
         if self.charges:
             self.charges = []
         if self._closed:
             self._open = not self.running
+        if self._quantum_s and self.waiting and t >= self.turn_s - TOLERANCE_S:
+            take_turns(self, t)
+            self.turn_s = t + self._quantum_s
+            n, partial = self.n, self._partial
         self.held = held = 0 if partial is None else -(-partial.done // block)
         # an upper bound first, as if every sequence had just begun a block
         if (self.context + n * self._slack) // self._block + held > self.room:
@@ -96,7 +105,7 @@ class Scheduler(DecodeSet):
         if partial is not None:
             self._continue(partial, t)
         if self.waiting and not self.preempted:
-            if self.async_scheduling and not self.running:
+            if idle:
                 self.visible_s = t
             self.admit(t)
         return n > 0 or bool(self.chunks)
@@ -248,8 +257,11 @@ class Scheduler(DecodeSet):
             prefix.evict(self.room - self.held - self.decode_blocks(j, context))
 
     def _preempt(self, t: float) -> None:
+        """Take out whom the queue names."""
+        self.preempt(self.waiting.victim(self.running), t)
+
+    def preempt(self, seq: Sequence, t: float) -> None:
         """Take a sequence out, back into the queue: to be computed again from its start, or to be swapped back in."""
-        seq = self.waiting.victim(self.running)
         del self.running[seq]
         if seq.decoding:
             self.withdraw(seq)

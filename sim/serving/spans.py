@@ -129,6 +129,9 @@ class Spans(Scheduler):
         if end > self.next_change:
             k = self._meet_signal(t, a, b, k)
             end = t + k * a + b * (k * (k - 1) * 0.5)
+        if self._quantum_s and self.waiting and k > 1 and (until := steps_within(self.turn_s - t, a, b)) < k:
+            k = max(1, until)
+            end = t + k * a + b * (k * (k - 1) * 0.5)
         self._span = (t, a, b, first, more, equal, growth, kappa, rho, rho_w, tokens)
         self._k = k
         return end
@@ -175,18 +178,7 @@ class Spans(Scheduler):
         """Steps of the span that have to end before an arrival at `now` can join; 0 only at its very start."""
         span = self._span
         assert span is not None
-        elapsed = now - span[0]
-        if elapsed <= TOLERANCE_S:
-            return 0
-        a, b = span[1], span[2]
-        start = a - 0.5 * b
-        # the stable root of k*a + b*k*(k-1)/2 = elapsed; rounding can be a step off, so both neighbours are verified
-        k = int(2.0 * elapsed / (start + math.sqrt(start * start + 2.0 * b * elapsed)))
-        while k * a + b * (k * (k - 1) * 0.5) + TOLERANCE_S < elapsed:
-            k += 1
-        while k > 0 and (k - 1) * a + b * ((k - 1) * (k - 2) * 0.5) + TOLERANCE_S >= elapsed:
-            k -= 1
-        return k
+        return steps_within(now - span[0], span[1], span[2])
 
     def commit(self, end: float) -> None:
         """The span is over at `end`: write the clock, book the shares, let sequences begin and end."""
@@ -306,3 +298,17 @@ class Spans(Scheduler):
             seq.on_done(seq)
         else:
             self.join(seq)
+
+
+def steps_within(elapsed: float, a: float, b: float) -> int:
+    """Steps of `a`, `a + b`, `a + 2 b` ... until `elapsed` is over [s]; 0 only if it is nothing."""
+    if elapsed <= TOLERANCE_S:
+        return 0
+    start = a - 0.5 * b
+    # the stable root of k*a + b*k*(k-1)/2 = elapsed; rounding can be a step off, so both neighbours are verified
+    k = int(2.0 * elapsed / (start + math.sqrt(start * start + 2.0 * b * elapsed)))
+    while k * a + b * (k * (k - 1) * 0.5) + TOLERANCE_S < elapsed:
+        k += 1
+    while k > 0 and (k - 1) * a + b * ((k - 1) * (k - 2) * 0.5) + TOLERANCE_S >= elapsed:
+        k -= 1
+    return k

@@ -31,6 +31,10 @@ class Rules:
     swap_s: float = 0.0
     adapter_slots: int = 0
     adapter_load_s: float = 0.0
+    quantum_s: float = 0.0  # andes
+    most_preemptions: int = 0
+    expected_s: float = 0.0
+    speed: float = 1.0
     image_s: float = 0.0
     image_j: float = 0.0
     drafts: int = 0
@@ -100,6 +104,8 @@ class ReferenceEngine:
         self.unit = self.rules.unit
         self.idle: list[int] = []  # resident prefix units that nobody uses, longest idle first
         self.host: list[int] = []  # units in host memory, longest unused first
+        self.turn_s = 0.0  # andes: when to decide next
+        self.ranks: dict[int, int] = {}  # andes: the order of those that waited at the last decision
         self.step_started = 0.0
         self.timing, self.total, self.block = timing, blocks, block_size
         self.max_seqs, self.budget, self.intensity = max_seqs, budget, intensity
@@ -199,10 +205,54 @@ class ReferenceEngine:
                 heads.setdefault(job.traits.tenant, job)
             known = [job for job in heads.values() if job.arrival_s <= seen + JOIN_S]
             return min(known, key=lambda job: (self.served[job.traits.tenant], job.traits.tenant)) if known else None
+        if self.rules.order == "andes":
+            head = min(self.waiting, key=lambda job: (self.ranks.get(job.id, math.inf), job.arrival_s, job.id))
+            return head if head.arrival_s <= seen + JOIN_S else None
         return min(known, key=self.rank)
 
+    def take_turns(self, t: float, seen: float) -> None:
+        """Andes: serve those who would miss most text in the next quantum for the memory that they take."""
+        rules = self.rules
+        for job in self.arrived:
+            self.enqueue(job, len(self.waiting))
+        self.arrived = []
+        known = [job for job in self.waiting if job.arrival_s <= seen + JOIN_S]
+
+        def blocks(job: Job) -> int:
+            decoding = job in self.running and not job.prefilling
+            return (
+                ceil_div(math.ceil(self.context(job) + rules.drafts), self.block)
+                if decoding
+                else ceil_div(job.length, self.block)
+            )
+
+        def value(job: Job) -> tuple[float, float, int]:
+            age = t - job.arrival_s
+            read_for = age + rules.quantum_s - rules.expected_s  # by the end of the quantum
+            if read_for <= 0.0:
+                return 0.0, job.arrival_s, job.id
+            buffered = max(0.0, len(job.tokens) / rules.speed - max(0.0, age - rules.expected_s))
+            starved = max(0.0, rules.quantum_s - max(0.0, rules.expected_s - age) - buffered)
+            return -((starved / read_for) ** 2) / blocks(job), job.arrival_s, job.id
+
+        fixed = [job for job in self.running if job.preemptions >= rules.most_preemptions]
+        seats, room = self.max_seqs - len(fixed), self.total - sum(blocks(job) for job in fixed)
+        ranked = sorted([job for job in self.running if job not in fixed] + known, key=value)
+        chosen: list[Job] = []
+        for job in ranked:
+            if seats and blocks(job) <= room:
+                chosen.append(job)
+                seats -= 1
+                room -= blocks(job)
+        if any(job in chosen for job in known):
+            for job in [job for job in self.running if job not in fixed and job not in chosen]:
+                self.preempt(job)
+        waiting = [job for job in ranked if job not in self.running]
+        ordered = [job for job in waiting if job in chosen] + [job for job in waiting if job not in chosen]
+        self.ranks = {job.id: rank for rank, job in enumerate(ordered)}
+
     def victim(self) -> Job:
-        if self.rules.order in ("fcfs", "vtc"):
+        if self.rules.order in ("fcfs", "vtc", "andes"):
             return self.running[-1]
         return max(self.running, key=self.rank)
 
@@ -213,6 +263,9 @@ class ReferenceEngine:
         left, preempted = self.budget, False
         self.extras = []
         fresh = not self.running
+        if rules.order == "andes" and (self.waiting or self.arrived) and t >= self.turn_s - JOIN_S:
+            self.take_turns(t, seen)
+            self.turn_s = t + rules.quantum_s
         # those that have their first token, then the one unfinished prompt; whoever has to go, all the others go on
         for job in sorted(self.running, key=lambda job: job.prefilling):
             if job not in self.running:
@@ -293,6 +346,7 @@ class ReferenceEngine:
 
     def preempt(self, job: Job) -> None:
         self.running.remove(job)
+        self.ranks.pop(job.id, None)
         self.part(job)
         self.release(job)
         job.blocks = 0

@@ -192,7 +192,7 @@ def live_pool(
 ) -> LivePool:
     """A live pool by itself, with no observer."""
     site = Site("site", "cloud", (spec,), Constant(100.0))
-    live = LivePool(env or Environment(), 0, spec, site, link, random.Random(1), balancer, 1, math.inf)
+    live = LivePool(env or Environment(), 0, spec, site, link, random.Random(1), balancer, (CHAT,), math.inf)
     live.done = lambda pool, replica, seq: None
     return live
 

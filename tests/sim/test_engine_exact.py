@@ -12,6 +12,7 @@ from simpy import Environment
 from sim.accounting.signal import Constant
 from sim.hardware.timing import StepCost
 from sim.request import Request, Traits
+from sim.serving.andes import Andes
 from sim.serving.engine import Engine
 from sim.serving.options import Options
 from sim.serving.prefix_cache import PrefixCache
@@ -99,6 +100,7 @@ ORDERS = {
     "sjf": lambda: Ordered(lambda seq: seq.request.prompt + seq.request.output),
     "edf": lambda: Ordered(lambda seq: seq.request.arrival_s + seq.request.traits.deadline_s),
     "vtc": FairShare,
+    "andes": Andes,
 }
 
 
@@ -106,8 +108,15 @@ ORDERS = {
 def rules(draw: st.DrawFn, block: int, drafts: int) -> Rules:
     batches = draw(st.sampled_from(["chunked", "chunked", "chunked", "whole", "closed"]))
     chunked = batches == "chunked"
+    order = draw(
+        st.sampled_from(["fcfs", "fcfs", *ORDERS] if chunked else [each for each in ORDERS if each != "andes"])
+    )
     return Rules(
-        order=draw(st.sampled_from(["fcfs", "fcfs", *ORDERS])),
+        order=order,
+        quantum_s=draw(st.sampled_from([0.02, 0.2])) if order == "andes" else 0.0,
+        most_preemptions=draw(st.integers(0, 3)),
+        expected_s=draw(st.sampled_from([0.0, 0.05])),
+        speed=draw(st.sampled_from([20.0, 150.0])),
         async_scheduling=draw(st.booleans()),
         unit=draw(st.sampled_from([0, 1, 2, 4])) * block if chunked else 0,
         host_units=draw(st.sampled_from([0, 3, 20, 1000])) if chunked else 0,
@@ -133,6 +142,7 @@ def options(of: Rules) -> Options:
     return Options(
         ORDERS[of.order], of.async_scheduling, of.whole_prompts, of.closed_batches, of.swap_tokens, of.swap_s,
         of.adapter_slots, of.adapter_load_s, of.drafts, of.pace, of.parts, encode, of.offload_s,
+        of.quantum_s, of.most_preemptions, ((of.expected_s, of.speed),),
     )  # fmt: skip
 
 
