@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from sim.serving.scheduler import Scheduler
 
 
+_DIGITS = 9  #: of a gain, so that rounding does not decide between equals
+
+
 def gain(age_s: float, delivered: int, expected_s: float, speed: float, horizon_s: float) -> float:
     """Share of the area under the expected text that is lost if nothing comes for `horizon_s`, in [0, 1].
 
@@ -29,11 +32,11 @@ def gain(age_s: float, delivered: int, expected_s: float, speed: float, horizon_
         expected_s: time after which text is expected [s]; speed: at which it is read [tokens/s].
     """
     reading_s = age_s + horizon_s - expected_s
-    if reading_s <= 0.0:
+    if reading_s <= TOLERANCE_S:
         return 0.0
     ahead_s = delivered / speed - max(0.0, age_s - expected_s)  # what is buffered lasts so long
     idle_s = horizon_s - max(0.0, expected_s - age_s) - max(0.0, ahead_s)
-    return (max(0.0, idle_s) / reading_s) ** 2
+    return round((max(0.0, idle_s) / reading_s) ** 2, _DIGITS)
 
 
 class Andes:

@@ -229,11 +229,11 @@ class ReferenceEngine:
         def value(job: Job) -> tuple[float, float, int]:
             age = t - job.arrival_s
             read_for = age + rules.quantum_s - rules.expected_s  # by the end of the quantum
-            if read_for <= 0.0:
+            if read_for <= JOIN_S:
                 return 0.0, job.arrival_s, job.id
             buffered = max(0.0, len(job.tokens) / rules.speed - max(0.0, age - rules.expected_s))
             starved = max(0.0, rules.quantum_s - max(0.0, rules.expected_s - age) - buffered)
-            return -((starved / read_for) ** 2) / blocks(job), job.arrival_s, job.id
+            return -round((starved / read_for) ** 2, 9) / blocks(job), job.arrival_s, job.id
 
         fixed = [job for job in self.running if job.preemptions >= rules.most_preemptions]
         seats, room = self.max_seqs - len(fixed), self.total - sum(blocks(job) for job in fixed)
