@@ -17,7 +17,7 @@ from sim.serving.kv_cache import steps_that_fit
 from sim.serving.options import Options
 from sim.serving.prefill import PrefillWork, chunk_pairs, prefill_work
 from sim.serving.prefix_cache import PrefixCache
-from sim.serving.queues import TOLERANCE_S
+from sim.serving.progression import steps_within
 from sim.serving.scheduler import Scheduler
 from sim.serving.sequence import Sequence
 
@@ -298,17 +298,3 @@ class Spans(Scheduler):
             seq.on_done(seq)
         else:
             self.join(seq)
-
-
-def steps_within(elapsed: float, a: float, b: float) -> int:
-    """Steps of `a`, `a + b`, `a + 2 b` ... until `elapsed` is over [s]; 0 only if it is nothing."""
-    if elapsed <= TOLERANCE_S:
-        return 0
-    start = a - 0.5 * b
-    # the stable root of k*a + b*k*(k-1)/2 = elapsed; rounding can be a step off, so both neighbours are verified
-    k = int(2.0 * elapsed / (start + math.sqrt(start * start + 2.0 * b * elapsed)))
-    while k * a + b * (k * (k - 1) * 0.5) + TOLERANCE_S < elapsed:
-        k += 1
-    while k > 0 and (k - 1) * a + b * ((k - 1) * (k - 2) * 0.5) + TOLERANCE_S >= elapsed:
-        k -= 1
-    return k
