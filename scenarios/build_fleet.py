@@ -11,6 +11,7 @@ from scenarios.schema import Check, Section, anything, boolean, integer, list_of
 from sim.fleet.balancers import balancer_of
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
+from sim.fleet.outages import check_outages
 from sim.fleet.spec import SITE_KINDS, Fleet, Pool, Site
 from sim.hardware.sizing import check_fit
 from sim.routing.base import Router
@@ -18,6 +19,7 @@ from sim.units import BYTES_PER_VALUE
 
 SINGLE = "single"  #: name of site and pool where a fleet is one pool, written without `sites`
 _SITE_KEYS = ("kind", "grid", "pue")
+_LINK_CHECKS: dict[str, Check[Any]] = {"shared": boolean, "outages": check_outages}  #: others are numbers
 _PRECISION: Check[str] = one_of(*BYTES_PER_VALUE)
 
 
@@ -167,8 +169,7 @@ def _link(name: str, link: Section, catalogue: Catalogue) -> Link:
         values["source_note"] = kind
     source, target = link.get("source", text, CLIENT), link.need("target", text)
     for key in own:
-        check: Check[Any] = boolean if key == "shared" else number("a number >= 0", low=0.0)
-        value = link.get(key, check, None)
+        value = link.get(key, _LINK_CHECKS.get(key, number("a number >= 0", low=0.0)), None)
         if value is not None:
             values[key] = value
             values["source_note"] = f"{kind or 'a link'}, {key} given in the configuration"

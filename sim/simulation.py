@@ -21,8 +21,7 @@ from simpy.events import NORMAL, URGENT
 from sim.accounting.ledger import close_totals, request_columns
 from sim.errors import InputError, instance, number, provider
 from sim.fleet.balancers import balancer_of
-from sim.fleet.link import CLIENT
-from sim.fleet.network import LiveLink
+from sim.fleet.network import Network
 from sim.fleet.pool import LivePool
 from sim.fleet.spec import Fleet
 from sim.observer import Observer
@@ -158,6 +157,7 @@ class _Run:
         self.rng = random.Random(int(streams.get("routing").integers(1 << 62)))
         classes = workload.slo_classes
         stop_s = math.inf if drain else self.horizon_s
+        self.network = Network(self.env, fleet, streams)
         self.pools = list(_live_pools(self, fleet, router, workload, streams, stop_s))
         self.observer = Observer(self.pools, classes, bin_s, keep_spans)
         for pool in self.pools:
@@ -253,11 +253,6 @@ class _Run:
 def _live_pools(
     state: _Run, fleet: Fleet, router: Router, workload: Workload, streams: Streams, stop_s: float
 ) -> Iterator[LivePool]:
-    links = {
-        link.target: LiveLink(state.env, link, streams.get(f"link {link.name}"))
-        for link in fleet.links
-        if link.source == CLIENT
-    }
     index = 0
     for site in fleet.sites:
         for pool in site.pools:
@@ -266,7 +261,7 @@ def _live_pools(
                 index,
                 pool,
                 site,
-                links.get(site.name),
+                state.network.client_link(site.name),
                 random.Random(int(streams.get(f"balancer {pool.name}").integers(1 << 62))),
                 balancer_of(pool, router),
                 workload.slo_classes,

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from sim.errors import instance, number
+from sim.errors import InputError, instance, number
+from sim.fleet.outages import check_outages
 
 CLIENT = "client"  #: the place where requests are born: source of every client link
 
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """A network link from `source` to `target` and back.
+    """A network link from `source` to `target` and back: clients and a site, or two sites.
 
     Attributes:
         name: unique in the fleet.
@@ -21,10 +22,13 @@ class Link:
         latency_s: one-way latency, median [s].
         latency_sigma: sigma of the log-normal spread of the latency; 0 is constant.
         up_bytes_per_s, down_bytes_per_s: capacity towards the target and back [bytes/s].
-        shared: True if concurrent uploads share the capacity (processor sharing), False if each has it whole.
+        shared: True if concurrent transfers of a direction share its capacity (processor sharing), False if each has it
+            whole.
         energy_j_per_byte: network energy, or None where unknown (then it is left out and reported as such).
         prompt_bytes_per_token: upload of a prompt [bytes/token]; about 4 characters of UTF-8 English.
         chunk_bytes: download of one streamed token [bytes]: a server-sent event with its JSON envelope.
+        outages: (start, end) of each time at which it is down, in order [s]. What is under way then stalls, and goes on
+            afterwards.
         source_note: where the numbers come from.
     """
 
@@ -39,12 +43,15 @@ class Link:
     energy_j_per_byte: float | None = None
     prompt_bytes_per_token: float = 4.0
     chunk_bytes: float = 200.0
+    outages: tuple[tuple[float, float], ...] = ()
     source_note: str = ""
 
     def __post_init__(self) -> None:
         for name in ("name", "source", "target"):
             instance(f"links.{name}", getattr(self, name), str, "a text")
         key = f"links.{self.name}"
+        if self.source == self.target:
+            raise InputError(f"{key}.target", self.target, "another place than its source")
         number(f"{key}.latency_s", self.latency_s, "a time >= 0 s", low=0.0)
         number(f"{key}.latency_sigma", self.latency_sigma, "a number >= 0", low=0.0)
         for name in ("up_bytes_per_s", "down_bytes_per_s"):
@@ -55,3 +62,4 @@ class Link:
             number(f"{key}.{name}", getattr(self, name), "a size >= 0 bytes", low=0.0)
         if self.energy_j_per_byte is not None:
             number(f"{key}.energy_j_per_byte", self.energy_j_per_byte, ">= 0 J/byte, or null", low=0.0)
+        object.__setattr__(self, "outages", check_outages(f"{key}.outages", self.outages))

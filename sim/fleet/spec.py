@@ -224,7 +224,10 @@ class Site:
 
 @dataclass(frozen=True, slots=True)
 class Fleet:
-    """All sites, and the links that join clients to them. A site without a client link is reached at no delay."""
+    """All sites, and the links that join clients to them, and them to one another, one for each two places.
+
+    A site without a client link is reached at no delay.
+    """
 
     sites: tuple[Site, ...]
     links: tuple[Link, ...] = ()
@@ -237,7 +240,7 @@ class Fleet:
         _unique("fleet.sites", [site.name for site in self.sites])
         _unique("fleet.pools", [pool.name for pool in self.pools])
         _unique("fleet.links", [link.name for link in self.links])
-        _unique("fleet.links (client links by target)", [link.target for link in self.links if link.source == CLIENT])
+        _unique("fleet.links", [" and ".join(sorted((link.source, link.target))) for link in self.links])
         names = [site.name for site in self.sites]
         for link in self.links:
             if link.target not in names:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -13,9 +13,13 @@ from simpy import Environment
 
 from sim.errors import InputError
 from sim.fleet.link import Link
-from sim.fleet.network import LiveLink
+from sim.fleet.network import LiveLink, Network
+from sim.fleet.outages import Outages
+from sim.fleet.spec import Fleet, Site
 from sim.hardware.catalogue import list_entries, load_entry
 from sim.request import Request
+from sim.rng import Streams
+from tests.sim.conftest import pool
 
 
 def live(env=None, seed=1, **fields):
@@ -177,8 +181,171 @@ def test_every_link_file_builds_a_link():
             "name",
             "source",
             "target",
+            "outages",
             "source_note",
         }
         link = Link(name, "client", "edge", **entry.values)
         assert 0.0 < link.latency_s < 0.1
         assert link.energy_j_per_byte is None
+
+
+# -- between any two places -------------------------------------------------------------------------------------------
+
+
+def places(*links: Link) -> tuple[Environment, Network]:
+    """A device, an edge and a cloud site, joined by `links`."""
+    env = Environment()
+    sites = [Site(kind, kind, [pool(kind)]) for kind in ("device", "edge", "cloud")]
+    return env, Network(env, Fleet(sites, links), Streams(1))
+
+
+def sent(env: Environment, network: Network, transfers: list[tuple[float, str, str, float]]) -> list[float]:
+    """Begin every (time, source, target, bytes), and return when each arrived."""
+    ends = [math.nan] * len(transfers)
+
+    def begin(index: int, source: str, target: str, nbytes: float) -> None:
+        network.transfer(source, target, nbytes, lambda: ends.__setitem__(index, env.now))
+
+    def clients():
+        for index, (start, *what) in enumerate(transfers):
+            yield env.timeout(start - env.now)
+            begin(index, *what)
+
+    env.process(clients())
+    env.run()
+    return ends
+
+
+WAN = Link("wan", "edge", "cloud", 0.25, up_bytes_per_s=100.0, down_bytes_per_s=50.0, shared=True)
+
+
+def test_transfers_share_a_direction_and_not_the_other():
+    env, network = places(WAN)
+    # up, as two uploads by hand above; down, 100 bytes alone at 50 bytes/s
+    found = sent(
+        env, network, [(0.0, "edge", "cloud", 300.0), (0.0, "cloud", "edge", 100.0), (1.0, "edge", "cloud", 50.0)]
+    )
+    assert found == [3.75, 2.25, 2.25]
+    assert (network.links[0].bytes_up, network.links[0].bytes_down) == (350.0, 100.0)
+
+
+def test_requests_and_transfers_share_one_uplink():
+    env, network = places(Link("radio", "client", "edge", up_bytes_per_s=100.0, shared=True))
+    got: list[float] = []
+    network.transfer("client", "edge", 100.0, lambda: got.append(env.now))
+    link = network.client_link("edge")
+    assert link is not None
+    link.upload(100.0, Request(0, 0.0, 1, 1), lambda request: got.append(env.now))
+    env.run()
+    assert got == [2.0, 2.0]
+
+
+def test_places_that_no_link_joins():
+    env, network = places(WAN)
+    got: list[str] = []
+    network.transfer("edge", "edge", 1e9, lambda: got.append("here"))
+    network.transfer("client", "device", 1e9, lambda: got.append("by the client"))
+    assert got == ["here", "by the client"]
+    assert env.peek() == math.inf
+    assert network.latency_s("cloud", "edge") == 0.25
+    assert network.latency_s("client", "device") == 0.0
+    assert network.joined("cloud", "edge")
+    assert network.up("edge", "cloud")
+    assert network.up("client", "edge")
+    for pair in (("device", "cloud"), ("edge", "moon"), ("client", "moon"), ("moon", "moon")):
+        assert not network.joined(*pair)
+        assert not network.up(*pair)
+        for ask in (network.latency_s, lambda *pair: network.transfer(*pair, 1.0, env.run)):
+            with pytest.raises(InputError, match="a link that joins them"):
+                ask(*pair)
+
+
+def test_energy_of_a_transfer():
+    _env, network = places(replace(WAN, energy_j_per_byte=2e-6))
+    assert network.energy_j("cloud", "edge", 1e6) == 2.0
+    assert network.energy_j("client", "edge", 1e6) == 0.0
+    assert places(WAN)[1].energy_j("cloud", "edge", 1e6) is None
+
+
+# -- outages ----------------------------------------------------------------------------------------------------------
+
+
+def test_an_outage_stalls_what_is_under_way():
+    env, network = places(replace(WAN, outages=[[1.0, 3.0], [5.0, 6.0]]))
+    # 300 bytes need 3 s and 0.25 s of latency: 1 s, 2 s of outage, 2 s, 1 s of outage, 0.25 s.
+    assert sent(env, network, [(0.0, "edge", "cloud", 300.0)]) == [6.25]
+    # begun in an outage, the other way: 1 s to wait, 1 s and 0.25 s
+    env, network = places(replace(WAN, outages=[[1.0, 3.0], [5.0, 6.0]]))
+    assert sent(env, network, [(2.0, "cloud", "edge", 50.0)]) == [4.25]
+
+
+def test_an_outage_stops_requests_and_latency_too():
+    env = Environment()
+    link = live(env, latency_s=0.5, outages=[[0.25, 10.0]])
+    got: list[float] = []
+    link.upload(1.0, Request(0, 0.0, 1, 1), lambda request: got.append(env.now))
+    env.run()
+    assert got == [10.25]
+
+
+def test_a_link_says_when_it_is_down():
+    env, network = places(replace(WAN, outages=[[1.0, 3.0]]))
+    seen = []
+    for until in (0.5, 1.0, 2.0, 3.0, 4.0):
+        env.run(until=until)
+        seen.append((network.up("cloud", "edge"), network.up("client", "edge")))
+    assert seen == [(True, True), (False, True), (False, True), (True, True), (True, True)]
+
+
+SPANS = st.lists(st.floats(0.01, 2.0), min_size=2, max_size=8).map(
+    lambda gaps: [
+        (float(start), float(end)) for start, end in zip(np.cumsum(gaps)[::2], np.cumsum(gaps)[1::2]) if end > start
+    ]
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(SPANS, st.floats(0.0, 10.0), st.floats(0.001, 5.0))
+def test_time_of_a_link_stands_still_while_it_is_down(spans, start, work):
+    outages = Outages(spans)
+    end = outages.later(start, work)
+    assert outages.elapsed(start, end) == pytest.approx(work, abs=1e-9)
+    cut = [max(0.0, min(b, end) - max(a, start)) for a, b in spans]
+    assert end - start == pytest.approx(work + sum(cut), abs=1e-9)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SPANS, st.lists(st.tuples(st.floats(0.0, 1.0), st.floats(1.0, 3000.0)), min_size=1, max_size=15))
+def test_sharing_with_outages_is_sharing_in_the_links_time(spans, gaps_and_bytes):
+    outages = Outages(spans)
+    starts = np.cumsum([gap for gap, _ in gaps_and_bytes]).tolist()
+    uploads = [(start, nbytes) for start, (_, nbytes) in zip(starts, gaps_and_bytes)]
+    found = arrivals(uploads, up_bytes_per_s=1000.0, shared=True, outages=spans)
+    own = fluid([(outages.elapsed(0.0, start), nbytes) for start, nbytes in uploads], 1000.0)
+    assert [outages.elapsed(0.0, end) for end in found] == pytest.approx(own, rel=1e-9, abs=1e-9)
+    assert not any(outages.down(end + 1e-9) and outages.down(end - 1e-9) for end in found)
+
+
+@pytest.mark.parametrize(
+    ("outages", "message"),
+    [
+        ("never", "a list of"),
+        ([3.0, 4.0], "0 <= start_s < end_s"),
+        ([[3.0, 3.0]], "0 <= start_s < end_s"),
+        ([[-1.0, 3.0]], "0 <= start_s < end_s"),
+        ([[1.0, math.nan]], "0 <= start_s < end_s"),
+        ([[4.0, 5.0], [1.0, 2.0]], "begin after 5 s"),
+        ([[1.0, 4.0], [3.0, 5.0]], "begin after 4 s"),
+    ],
+)
+def test_bad_outages_name_their_key(outages, message):
+    with pytest.raises(InputError, match=message) as error:
+        live(outages=outages)
+    assert error.value.key.startswith("links.wan.outages")
+
+
+def test_links_that_cannot_be():
+    with pytest.raises(InputError, match=r"links\.self\.target"):
+        Link("self", "edge", "edge")
+    with pytest.raises(InputError, match="cloud and edge"):
+        places(WAN, Link("again", "cloud", "edge"))
