@@ -16,10 +16,11 @@ from sim.accounting.grid import BASES
 from sim.errors import InputError
 from sim.fleet.spec import Fleet
 from sim.qoe import SLOClass
+from sim.quality import QualityModel
 from sim.routing.base import Router
 from sim.workload.base import Workload
 
-GROUPS = ("workload", "slo", "fleet", "router")
+GROUPS = ("workload", "slo", "fleet", "router", "quality")
 OVERSIZE = ("error", "reject")
 _POSITIVE: Check[float] = number("a number > 0, or null", above=0.0)
 
@@ -51,6 +52,7 @@ class Scenario:
 
     Attributes:
         settings, fleet, workload, router: what is simulated and what is kept.
+        quality: what is known about answers, or None for nothing.
         inputs: data files that it reads.
         kinds: how many values of the entries in use are measured, published, derived or assumed.
     """
@@ -59,6 +61,7 @@ class Scenario:
     fleet: Fleet
     workload: Workload
     router: Router
+    quality: QualityModel | None
     inputs: tuple[Path, ...]
     kinds: Mapping[str, int]
 
@@ -67,7 +70,7 @@ def build(config: Mapping[str, Any], search: Sequence[Path] = ()) -> Scenario:
     """Make everything that a run needs of a plain, resolved configuration.
 
     Args:
-        config: mapping with the groups `workload`, `slo`, `fleet` and `router`, and the settings.
+        config: mapping with the groups `workload`, `slo`, `fleet`, `router` and `quality`, and the settings.
         search: folders of the user's own, looked in before the packaged catalogue.
 
     Raises:
@@ -82,11 +85,12 @@ def build(config: Mapping[str, Any], search: Sequence[Path] = ()) -> Scenario:
         catalogue.note(group.values.get("about"))
     workload = build_workload(groups["workload"], groups["slo"], settings.plugins)
     router = _plugin(groups["router"], settings.plugins)
+    quality = _plugin(groups["quality"], settings.plugins) if groups["quality"].values else None
     fleet = build_fleet(groups["fleet"], catalogue, settings.basis, settings.start_utc)
     check_pools(fleet, router, groups["fleet"].key, single="sites" not in groups["fleet"].values)
     path = groups["workload"].values.get("path")
     inputs = (*([Path(path)] if isinstance(path, str) else []), *catalogue.files)
-    return Scenario(settings, fleet, workload, router, inputs, dict(sorted(catalogue.kinds.items())))
+    return Scenario(settings, fleet, workload, router, quality, inputs, dict(sorted(catalogue.kinds.items())))
 
 
 def read_settings(top: Section) -> Settings:

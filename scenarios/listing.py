@@ -68,9 +68,13 @@ def _group(noun: str | None, folders: Sequence[Path]) -> str:
     roots = [*folders, catalogue.CONF]
     groups = {path.name for root in roots if root.is_dir() for path in root.iterdir() if any(path.glob("*.yaml"))}
     for group in groups:
-        if noun in (group, f"{group}s"):
+        if noun in (group, _plural(group)):
             return group
-    raise InputError("list", noun, " | ".join(f"{group}s" for group in sorted(groups)))
+    raise InputError("list", noun, " | ".join(_plural(group) for group in sorted(groups)))
+
+
+def _plural(group: str) -> str:
+    return f"{group[:-1]}ies" if group.endswith("y") else f"{group}s"
 
 
 def _xpu_table(folders: Sequence[Path]) -> Table:

@@ -108,6 +108,7 @@ def simulate(
             timeline_bin_s=settings.timeline_bin_s,
             keep_spans=settings.spans,
             progress=progress,
+            quality=scenario.quality,
         )
     try:
         return write_run(

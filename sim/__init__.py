@@ -29,6 +29,7 @@ from sim.hardware import catalogue
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
 from sim.qoe import SLOClass
+from sim.quality import QualityModel
 from sim.request import Request
 from sim.results import Result
 from sim.simulation import Progress, run
@@ -46,6 +47,7 @@ __all__ = [
     "Owned",
     "Pool",
     "Progress",
+    "QualityModel",
     "Rent",
     "Request",
     "Result",

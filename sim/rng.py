@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 
 import numpy as np
+import numpy.typing as npt
 
 
 class Streams:
@@ -21,3 +22,8 @@ class Streams:
         """Return a fresh generator for the stream `name`, at its beginning."""
         sequence = np.random.SeedSequence(self.seed, spawn_key=(zlib.crc32(name.encode()),))
         return np.random.Generator(np.random.PCG64(sequence))
+
+    def key(self, name: str) -> npt.NDArray[np.uint64]:
+        """Two words that stand for the stream `name`, for whoever computes its numbers by itself."""
+        sequence = np.random.SeedSequence(self.seed, spawn_key=(zlib.crc32(name.encode()),))
+        return sequence.generate_state(2, np.uint64).astype(np.uint64)

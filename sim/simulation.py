@@ -24,7 +24,9 @@ from sim.fleet.balancers import balancer_of
 from sim.fleet.network import Network
 from sim.fleet.pool import LivePool
 from sim.fleet.spec import Fleet
+from sim.labels import Labels
 from sim.observer import Observer
+from sim.quality import Answers, QualityModel
 from sim.request import NO_TRAITS, Request
 from sim.results import Result
 from sim.rng import Streams
@@ -66,6 +68,7 @@ def run(
     timeline_bin_s: float | None = None,
     keep_spans: bool = False,
     progress: Callable[[Progress], None] | None = None,
+    quality: QualityModel | None = None,
 ) -> Result:
     """Simulate one workload on one fleet.
 
@@ -79,6 +82,7 @@ def run(
         timeline_bin_s: width of the timeline's bins; None keeps at most 1,000 [s].
         keep_spans: also return the spans of the step clocks.
         progress: called some times a second with how far the run is.
+        quality: what is known about answers; None for nothing but the workload's labels.
 
     Raises:
         InputError: a value cannot be used; the message names it.
@@ -87,7 +91,7 @@ def run(
     _check(warmup_s, horizon_s, drain, oversize, timeline_bin_s, seed)
     started = time.perf_counter()
     _check_signals(fleet, horizon_s)
-    state = _Run(fleet, workload, router, seed, horizon_s, drain, oversize, timeline_bin_s, keep_spans)
+    state = _Run(fleet, workload, router, seed, horizon_s, drain, oversize, timeline_bin_s, keep_spans, quality)
     step, observer = state.env.step, state.observer
     if not drain:
         state.stop_at_horizon()
@@ -149,6 +153,7 @@ class _Run:
         oversize: str,
         bin_s: float | None,
         keep_spans: bool,
+        quality: QualityModel | None,
     ) -> None:
         self.env = Environment()
         self.seed, self.oversize = seed, oversize
@@ -162,12 +167,13 @@ class _Run:
         self.observer = Observer(self.pools, classes, bin_s, keep_spans)
         for pool in self.pools:
             pool.done = self.observer.complete
+        self.quality = Answers(quality or QualityModel(), seed, self.pools, getattr(workload, "labels", None))
         self.router = router
         bind = getattr(router, "bind", None)
         if bind is not None:
             bind(self)
         self._choose = router.choose
-        self._requests = _requests(workload, streams, self.horizon_s)
+        self._requests = _requests(workload, streams, self.horizon_s, self.quality.labels)
         self._timer = Timer(self.env, self._arrive)
         self._coming: Request | None = None
         self._schedule = self.env.schedule
@@ -271,10 +277,14 @@ def _live_pools(
             index += 1
 
 
-def _requests(workload: Workload, streams: Streams, horizon_s: float) -> Iterator[Request]:
-    """Requests one by one, in order of arrival, those before the horizon."""
+def _requests(
+    workload: Workload, streams: Streams, horizon_s: float, labels: Labels | None = None
+) -> Iterator[Request]:
+    """Requests one by one, in order of arrival, those before the horizon; labels learn what each asks."""
     number = 0
     for batch in workload.batches(streams):
+        if labels is not None and batch.question is not None:
+            labels.ask(batch.question)
         cached = batch.cached_tokens
         for arrival, prompt, output, slo_class, hit, hashes, traits in zip(
             batch.arrival_s.tolist(),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
+from functools import cached_property, partial
 from heapq import heapify, heappush
 
 from simpy import Environment
@@ -223,6 +223,11 @@ class LivePool:
             self.done(self, replica, seq)
 
         return finished
+
+    @cached_property
+    def served_quality(self) -> Mapping[str, float]:
+        """Scores by benchmark of its model as served; unknown ones are absent."""
+        return self.spec.served_quality
 
     @property
     def waiting(self) -> int:

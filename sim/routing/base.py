@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from sim.quality import Answers
 from sim.request import Request
 
 
@@ -20,7 +21,8 @@ class PoolView(Protocol):
         waiting: requests queued there for a place in a batch.
         kv_use: share of KV blocks in use, in [0, 1].
         max_tokens: longest prompt + output that the pool can hold [tokens].
-        precision, model_id, xpu_id: what it serves, on what.
+        model_id, xpu_id: what it serves, on what.
+        served_quality: scores of the model by benchmark, as served; those that are unknown are absent.
     """
 
     name: str
@@ -32,6 +34,9 @@ class PoolView(Protocol):
     max_tokens: int
     model_id: str
     xpu_id: str
+
+    @property
+    def served_quality(self) -> Mapping[str, float]: ...
 
     @property
     def waiting(self) -> int: ...
@@ -51,6 +56,7 @@ class FleetView(Protocol):
         pools: every pool, in the order of the configuration.
         rng: the routing stream; the only source of randomness a router may use.
         now: simulated time [s].
+        quality: whether models answer a request correctly, and what routers and verifiers guess of it.
     """
 
     @property
@@ -61,6 +67,9 @@ class FleetView(Protocol):
 
     @property
     def now(self) -> float: ...
+
+    @property
+    def quality(self) -> Answers: ...
 
 
 class Router(Protocol):

@@ -29,6 +29,7 @@ class RequestBatch:
         cached_tokens: int64 [n], prompt tokens found in a prefix cache, fewer than the prompt's; None for none.
         traits: tenant, priority, deadline, adapter and images of each request; None where none has any.
         session: int64 [n], the conversation that each is a turn of, from 0; None where there are none.
+        question: int64 [n], row of the workload's `labels` that tells how models answer each; None where it has none.
     """
 
     arrival_s: npt.NDArray[np.float64]
@@ -39,13 +40,18 @@ class RequestBatch:
     hashes: list[tuple[int, ...]] | None = None
     traits: list[Traits] | None = None
     session: npt.NDArray[np.int64] | None = None
+    question: npt.NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.arrival_s)
 
 
 class Workload(Protocol):
-    """A source of requests. `batches` may be called again and then yields the same requests for the same streams."""
+    """A source of requests. `batches` may be called again and then yields the same requests for the same streams.
+
+    It may have an attribute `labels`: for names of models, or `weak` and `strong`, float64 columns of how correctly
+    each question is answered, 1 or 0, NaN where that is unknown. Then its batches say which question a request asks.
+    """
 
     slo_classes: tuple[SLOClass, ...]
 

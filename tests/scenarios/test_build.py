@@ -74,6 +74,13 @@ def test_every_workload_builds(name: str, tmp_path: Path) -> None:
     assert list(scenario.inputs) == [trace] * len(path)
 
 
+@pytest.mark.parametrize("name", options("quality"))
+def test_every_quality_builds(name: str) -> None:
+    quality = built(f"quality={name}").quality
+    assert quality is not None
+    assert quality.task == (None if name == "none" else name)
+
+
 @pytest.mark.parametrize("name", options("slo"))
 def test_every_slo_builds(name: str) -> None:
     classes = built(f"slo={name}").workload.slo_classes
