@@ -23,6 +23,7 @@ from sim.serving.detokenizer import Detokenizer
 from sim.serving.sequence import Sequence
 from sim.serving.step_clock import Gaps
 from sim.serving.timer import Timer
+from sim.stalls import Stalls
 from sim.timeline import Series
 
 FloatArray = npt.NDArray[np.float64]
@@ -96,6 +97,7 @@ class Observer:
             for at, (pool, _, _) in enumerate(self._replicas)
             if pool.spec.engine.detokenize_s
         }
+        self._stalls = Stalls(pools)
         # the clients' clock has a row a step, so it is written for fewer rows at once
         self._fold_rows = FOLD_ROWS // 8 if self._detokenizers else FOLD_ROWS
         self._halted = False
@@ -239,7 +241,9 @@ class Observer:
         down = table[:, COLUMN["downlink_s"]]
         sent = table[:, COLUMN["arrival_s"]] - down  # so that differences to it are client-side times
         first_s, last_s = table[:, COLUMN["first_s"]] + delays[:, 0], table[:, COLUMN["last_s"]] + delays[:, 1]
-        ttft, e2e = first_s - sent, last_s - sent
+        pool = table[:, COLUMN["pool"]].astype(np.int64)
+        held, interrupted = self._stalls.of(pool, first_s, last_s, down)
+        ttft, e2e = first_s + held[:, 0] - sent, last_s + held[:, 1] - sent
         slo = table[:, COLUMN["slo_class"]].astype(np.int64)
         expected = np.array([each.expected_ttft_s for each in self.slo_classes])[slo]
         speed = np.array([each.digest_tokens_per_s for each in self.slo_classes])[slo]
@@ -247,12 +251,12 @@ class Observer:
         score = qoe.token_qoe_v1(ttft, e2e, tokens, expected, speed)
         score_v2 = qoe.token_qoe_v2(ttft, tokens, expected, speed)
         done = table[:, COLUMN["status"]] == COMPLETED
-        pool = table[:, COLUMN["pool"]].astype(np.int64)
         pace = self._pace[pool]  # of no meaning where no pool took it
         if (self._pace != 1.0).any():
             self._take_tokens_together(table, step_clock.steps_in(rows, first, last))
         preempted = (table[:, COLUMN["preemptions"]] > 0) | (self._hands_over[pool] & (tokens > 1))
-        stalled = np.flatnonzero(done & ~preempted & (longest > 1.0 / speed))
+        walked = preempted | interrupted
+        stalled = np.flatnonzero(done & ~walked & (longest > 1.0 / speed))
         for start in range(0, len(stalled), WALK_TOGETHER):
             part = stalled[start : start + WALK_TOGETHER]
             times, bounds = step_clock.timelines(rows, first[part], last[part], first_s[part])
@@ -260,15 +264,23 @@ class Observer:
                 times, bounds = step_clock.paced(times, bounds, pace[part], tokens[part].astype(np.int64))
             times -= np.repeat(sent[part], np.diff(bounds))
             score[part], score_v2[part] = qoe.token_qoe_walks(times, bounds, expected[part], speed[part])
-        for i in np.flatnonzero(done & preempted):
+        for i in np.flatnonzero(done & walked):
             times = clocks.timeline(int(i), float(pace[i]), int(tokens[i]))
+            if interrupted[i]:
+                times = self._hold_up(times, int(pool[i]), int(slo[i]), float(down[i]))
             longest[i] = np.diff(times).max() if len(times) > 1 else longest[i]
             if longest[i] > 1.0 / speed[i]:
                 score[i] = qoe.token_qoe_v1_walk(times - sent[i], expected[i], speed[i])
                 score_v2[i] = qoe.token_qoe_v2_walk(times - sent[i], expected[i], speed[i])
         score[~done] = score_v2[~done] = 0.0
         self._take_occupancy(table, pool)
-        self._folded.append(np.column_stack((table, longest, score, score_v2, delays)))
+        self._folded.append(np.column_stack((table, longest, score, score_v2, delays + held)))
+
+    def _hold_up(self, times: FloatArray, pool: int, slo_class: int, down_s: float) -> FloatArray:
+        """Token times of a request as its link's outages let them through; its gaps change with them."""
+        late, changed = self._stalls.stream(pool, times, down_s)
+        self.gaps[pool, slo_class].replace_values(np.diff(times)[changed], np.diff(late)[changed])
+        return late
 
     def _take_tokens_together(self, table: FloatArray, in_steps: FloatArray) -> None:
         """Tokens of one step of speculative decoding come together: gaps of 0, of whoever completed undisturbed."""

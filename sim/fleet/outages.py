@@ -5,7 +5,12 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
 from sim.errors import InputError, number
+
+FloatArray = npt.NDArray[np.float64]
 
 _ACCEPTED = "[start_s, end_s] with 0 <= start_s < end_s"
 
@@ -50,6 +55,23 @@ class Outages:
             up_s -= max(0.0, min(ends[at], t1_s) - max(starts[at], t0_s))
             at += 1
         return up_s
+
+    def stalls(self, t_s: FloatArray, work_s: FloatArray) -> FloatArray:
+        """`later` of many at once, less the time that it takes without outages: exactly 0 where none is met [s]."""
+        held = np.zeros(len(t_s))
+        begin = t_s.copy()
+        for start, end in zip(self._starts, self._ends):
+            inside = (begin >= start) & (begin < end)
+            held[inside] += end - begin[inside]
+            begin[inside] = end
+            held[(begin < start) & (t_s + work_s + held > start)] += end - start
+        return held
+
+    def touch(self, t0_s: FloatArray, t1_s: FloatArray) -> npt.NDArray[np.bool_]:
+        """Whether the link is down at some time from each `t0_s` to `t1_s` [s]."""
+        at = np.searchsorted(self._ends, t0_s, side="right")
+        touched: npt.NDArray[np.bool_] = np.append(self._starts, np.inf)[at] <= t1_s
+        return touched
 
 
 def check_outages(key: str, value: object) -> tuple[tuple[float, float], ...]:

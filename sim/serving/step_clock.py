@@ -19,6 +19,7 @@ START, STEPS, A, B, DECODING, PREFILL, CONTEXT, HELD, DYN, FIRST_CLASS = range(1
 
 EXACT_STEPS = 1 << 20  #: distinct gaps kept one by one; a run with more folds them into bins
 _EDGE = 1e-6  #: far below a sixteenth of a token over the steps of any request, far above rounding
+_ROUNDING_S = 1e-11  #: above that of differences of two token times in a run of days [s]
 BIN = 5e-4  #: relative width of such a bin: a percentile is off by at most half of it
 
 
@@ -103,6 +104,7 @@ class Gaps:
     def __init__(self) -> None:
         self._values: list[FloatArray] = []
         self._counts: list[IntArray] = []
+        self._gone: list[FloatArray] = []  # gaps that turned out to be others
         self._size = 0
         self._binned = False
 
@@ -134,12 +136,25 @@ class Gaps:
         """Add single gaps [s], each `count` times."""
         self._append(values, np.full(len(values), count, dtype=np.int64))
 
+    def replace_values(self, old: FloatArray, new: FloatArray) -> None:
+        """Let gaps that have been added, up to rounding, be others [s]."""
+        self._gone.append(old)
+        self._append(new, np.ones(len(new), dtype=np.int64))
+
     def sample(self) -> GapSample:
         """All gaps so far, sorted by value."""
         self._fold()
         if not self._values:
             return GapSample(np.empty(0), np.empty(0, dtype=np.int64))
-        return GapSample(self._values[0], self._counts[0])
+        values, counts = self._values[0], self._counts[0]
+        if self._gone:
+            # each is taken from the last value that is not above it; where that has too few, from those just below
+            at = np.searchsorted(values, np.concatenate(self._gone) + _ROUNDING_S, side="right") - 1
+            left = np.cumsum(counts - np.bincount(np.maximum(at, 0), minlength=len(values)))
+            left = np.maximum(np.minimum.accumulate(left[::-1])[::-1], 0)
+            counts = np.diff(left, prepend=0)
+            values, counts = values[counts > 0], counts[counts > 0]
+        return GapSample(values, counts)
 
     def _append(self, values: FloatArray, counts: IntArray) -> None:
         self._values.append(values)

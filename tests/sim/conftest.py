@@ -289,6 +289,7 @@ def links(draw: st.DrawFn, site: str) -> Link:
         down_bytes_per_s=draw(st.sampled_from([np.inf, 1e5])),
         shared=draw(st.booleans()),
         energy_j_per_byte=draw(st.sampled_from([None, 1e-3])),
+        outages=draw(st.sampled_from([(), ((0.05, 0.2),), ((0.0, 0.03), (0.1, 0.11), (0.15, 0.7))])),
     )
 
 

@@ -273,7 +273,7 @@ def test_gaps_and_occupancy_integrate_to_the_requests_times(case: Case) -> None:
         whole = sum(float((sample.value_s * sample.count).sum()) for sample in samples)
         decoded = float(np.nansum((requests["e2e_s"] - requests["ttft_s"])[mine]))  # at the clients
         assert whole == pytest.approx(decoded, rel=REL, abs=1e-9)
-        if not live.spec.engine.detokenize_s:
+        if not live.spec.engine.detokenize_s and not (live.link and live.link.outages):
             assert decoded == pytest.approx(sums(requests, "decode_s", mine), rel=REL, abs=1e-9)
         longest = [sample.value_s[-1] for sample in samples if len(sample.value_s)]
         if longest:
