@@ -61,8 +61,11 @@ def _intensity(total: Mapping[str, Any]) -> str:
     basis = ", ".join(BASES.get(name, name) for name in total["intensity_basis"]) or "not named"
     sources = sorted({site["intensity_source"] for site in total["sites"].values() if site["intensity_source"]})
     means = _sites(total["sites"], "intensity_g_per_kwh")
-    text = f"Location-based, {basis}. Mean over the run in g CO2e/kWh: {means}"
-    return text + (f" Source: {'; '.join(sources)}." if sources else "")
+    kind = ", ".join(total["intensity_kind"]) or "average"
+    text = f"Location-based, {kind}, {basis}. Mean over the run in g CO2e/kWh: {means}"
+    bought = total["carbon_kg"]["operational_market"]
+    market = "not available: no contracts and residual mix are given" if bought is None else f"{number(1e3 * bought)} g"
+    return text + (f" Source: {'; '.join(sources)}." if sources else "") + f" Market-based: {market}."
 
 
 def _embodied(total: Mapping[str, Any]) -> str:

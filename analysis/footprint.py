@@ -26,6 +26,7 @@ class Footprint:
         embodied_range_g: low and high estimate of the embodied carbon [g CO2e].
         cost_usd: cost [USD].
         incomplete: what is missing in the sums, in words.
+        market_g: market-based operational carbon [g CO2e]; None where what is bought is not known.
     """
 
     facility_j: Parts | None
@@ -35,6 +36,7 @@ class Footprint:
     embodied_range_g: tuple[float, float] | None
     cost_usd: Parts | None
     incomplete: tuple[str, ...] = ()
+    market_g: float | None = None
 
 
 def of_pool(pool: PoolTotals) -> Footprint:
@@ -48,6 +50,7 @@ def of_pool(pool: PoolTotals) -> Footprint:
         embodied_range_g=None if spread is None else (spread[0], spread[2]),
         cost_usd=_known(pool.cost_usd),
         incomplete=tuple(pool.incomplete),
+        market_g=pool.carbon_market_g,
     )
 
 
@@ -56,6 +59,7 @@ def of_all(pools: Sequence[PoolTotals]) -> Footprint:
     parts = [of_pool(pool) for pool in pools]
     ranges = [part.embodied_range_g for part in parts]
     known = [spread for spread in ranges if spread is not None]
+    bought = [part.market_g for part in parts if part.market_g is not None]
     return Footprint(
         facility_j=_sum(part.facility_j for part in parts),
         it_j=_sum(part.it_j for part in parts),
@@ -64,6 +68,7 @@ def of_all(pools: Sequence[PoolTotals]) -> Footprint:
         embodied_range_g=(sum(r[0] for r in known), sum(r[1] for r in known)) if len(known) == len(ranges) else None,
         cost_usd=_sum(part.cost_usd for part in parts),
         incomplete=tuple(f"{pool.name}: {what}" for pool in pools for what in pool.incomplete),
+        market_g=sum(bought) if parts and len(bought) == len(parts) else None,
     )
 
 
@@ -108,6 +113,7 @@ def describe(footprint: Footprint) -> dict[str, Any]:
         "it_energy_kwh": total(footprint.it_j, JOULES_PER_KWH),
         "carbon_kg": {
             "operational": operational,
+            "operational_market": None if footprint.market_g is None else footprint.market_g / 1e3,
             "embodied": embodied,
             "total": None if operational is None or embodied is None else operational + embodied,
             "embodied_low": None if spread is None else spread[0] / 1e3,

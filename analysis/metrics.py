@@ -165,6 +165,7 @@ def _basis(pools: list[PoolTotals]) -> Section:
     """What the totals rest on: bases and boundaries, and the electricity of each site."""
     return {
         "intensity_basis": sorted({pool.intensity_basis for pool in pools if pool.intensity_basis}),
+        "intensity_kind": sorted({pool.intensity_kind for pool in pools if pool.intensity_kind}),
         "embodied_boundary": sorted({pool.embodied_boundary for pool in pools if pool.embodied_boundary}),
         "cost_basis": sorted({pool.cost_basis for pool in pools if pool.cost_basis}),
         "sites": {
@@ -173,6 +174,7 @@ def _basis(pools: list[PoolTotals]) -> Section:
                 "pue": pool.pue,
                 "intensity_g_per_kwh": pool.intensity_mean,
                 "intensity_basis": pool.intensity_basis,
+                "intensity_kind": pool.intensity_kind,
                 "intensity_source": pool.intensity_source,
             }
             for pool in pools
@@ -184,7 +186,7 @@ def _about_pool(pool: PoolTotals) -> Section:
     """Who the pool is, and how busy it was."""
     names = ("site", "site_kind", "model", "xpu", "replicas", "xpus", "kv_blocks", "block_size", "pue")
     used = ("busy_s", "idle_s", "boot_s", "steps", "preemptions", "loaded_tokens", "bytes_up", "bytes_down")
-    basis = ("intensity_basis", "intensity_source", "embodied_boundary", "cost_basis")
+    basis = ("intensity_basis", "intensity_kind", "intensity_source", "embodied_boundary", "cost_basis")
     return {
         **{name: getattr(pool, name) for name in names},
         "provisioned_xpu_s": pool.provisioned_s,

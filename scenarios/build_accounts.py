@@ -1,59 +1,21 @@
-"""The accounts of a fleet: grid intensity of a site; host, cost and embodied carbon of a pool."""
+"""The accounts of a pool: host, cost and embodied carbon."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-from scenarios.entries import Catalogue, at
-from scenarios.schema import Check, Section, anything, boolean, number, one_of, text
+from scenarios.entries import Catalogue
+from scenarios.schema import Check, Section, anything, number, one_of, text
 from sim.accounting.cost import CostModel, Owned, Rent
 from sim.accounting.embodied import BOUNDARIES, DEFAULT_LIFETIME_YEARS, Embodied, act_of, published
-from sim.accounting.grid import BASES, HourlySignal, preset
-from sim.accounting.signal import Constant, Signal
 from sim.errors import InputError
 from sim.fleet.spec import Host
 from sim.hardware.catalogue import Entry
 from sim.hardware.xpu import XPU
 
 _YEARS: Check[float] = number("a number of years > 0", above=0.0)
-
-
-def intensity_of(site: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Signal:
-    """Grid of a site: a preset's id, a number [g CO2e/kWh], or a mapping that names an hourly file."""
-    key = site.path("grid")
-    grid = site.need("grid", anything)
-    if isinstance(grid, str):
-        entry = catalogue.entry("grid", grid, key)
-        rows = {
-            name: {"value": at(entry.values, f"value.{name}"), "unit": unit, "source": source, "kind": kind}
-            for name in BASES
-            for unit, source, kind in [entry.provenance.get(f"value.{name}", ("", "", ""))]
-        }
-        return preset({**entry.values, "value": rows}, basis)
-    if isinstance(grid, Mapping):
-        return _hourly(Section(grid, key), catalogue, basis, start_utc)
-    value = number("the id of a grid, a number >= 0 g/kWh, or {path, zone, basis, start_utc, wrap}", low=0.0)(key, grid)
-    return Constant(value, basis, "given in the configuration")
-
-
-def _hourly(grid: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Signal:
-    grid.get("about", anything, None)
-    path = Path(grid.need("path", text))
-    signal = HourlySignal.from_csv(
-        path,
-        grid.need("zone", text),
-        grid.get("basis", one_of(*BASES), basis),
-        grid.get("start_utc", text, start_utc),
-        grid.get("wrap", boolean, False),
-        grid.get("unit", text, None),
-    )
-    grid.finish()
-    if path not in catalogue.files:
-        catalogue.files.append(path)
-    return signal
 
 
 def host_of(pool: Section, catalogue: Catalogue) -> Host | None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-from scenarios.build_accounts import cost_of, embodied_of, host_of, intensity_of
+from scenarios.build_accounts import cost_of, embodied_of, host_of
+from scenarios.build_site import SITE_KEYS, intensity_of, market_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
 from sim.fleet.balancers import balancer_of
@@ -18,7 +19,6 @@ from sim.routing.base import Router
 from sim.units import BYTES_PER_VALUE
 
 SINGLE = "single"  #: name of site and pool where a fleet is one pool, written without `sites`
-_SITE_KEYS = ("kind", "grid", "pue")
 _LINK_CHECKS: dict[str, Check[Any]] = {"shared": boolean, "outages": check_outages}  #: others are numbers
 _PRECISION: Check[str] = one_of(*BYTES_PER_VALUE)
 
@@ -62,8 +62,8 @@ def check_pools(fleet: Fleet, router: Router, key: str, single: bool) -> None:
 
 
 def _single(section: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Fleet:
-    site = Section({key: value for key, value in section.values.items() if key in _SITE_KEYS}, section.key)
-    pool = Section({k: v for k, v in section.values.items() if k not in (*_SITE_KEYS, "about")}, section.key)
+    site = Section({key: value for key, value in section.values.items() if key in SITE_KEYS}, section.key)
+    pool = Section({k: v for k, v in section.values.items() if k not in (*SITE_KEYS, "about")}, section.key)
     pools = (_pool(SINGLE, pool, catalogue),)
     return Fleet((_site(SINGLE, site, pools, catalogue, basis, start_utc),))
 
@@ -75,7 +75,8 @@ def _site(
     pue = site.get("pue", number("a ratio of at least 1", low=1.0), 1.0)
     with within(site.key):
         intensity = intensity_of(site, catalogue, basis, start_utc)
-    return Site(name, kind, pools, intensity, pue)
+        market = market_of(site, basis)
+    return Site(name, kind, pools, intensity, pue, market)
 
 
 def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:

@@ -105,7 +105,9 @@ class PoolTotals:
         carbon_operational_g, carbon_embodied_g, cost_usd: by the same parts (active, wasted, idle, boot, network).
         embodied_kg: low, central, high over the run, or None where unknown.
         bytes_up, bytes_down: client traffic [bytes].
-        intensity_mean: mean carbon intensity over the run [g/kWh]; intensity_basis, intensity_source name it.
+        intensity_mean: mean carbon intensity over the run [g/kWh]; intensity_basis (lca, direct), intensity_kind
+            (average, marginal) and intensity_source name it.
+        carbon_market_g: market-based operational carbon [g CO2e], or None where the site's purchases are not known.
         incomplete: what is unknown and thus missing in the totals, in words.
         steps: engine steps; output_tokens: tokens emitted; preemptions; loaded_tokens: of prefixes, from the host.
         quality: scores by benchmark of its model as served; grounding: how timing, power and model are known.
@@ -136,6 +138,8 @@ class PoolTotals:
     intensity_mean: float = 0.0
     intensity_basis: str = ""
     intensity_source: str = ""
+    intensity_kind: str = ""
+    carbon_market_g: float | None = None
     embodied_boundary: str = ""
     cost_basis: str = ""
     incomplete: tuple[str, ...] = ()

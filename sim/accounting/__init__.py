@@ -2,7 +2,7 @@
 
 from sim.accounting.cost import CostModel, CostRates, Owned, Rent
 from sim.accounting.embodied import Embodied, act, act_of, published
-from sim.accounting.grid import HourlySignal, preset
+from sim.accounting.grid import HourlySignal, Market, preset
 from sim.accounting.signal import Constant, Signal
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "CostRates",
     "Embodied",
     "HourlySignal",
+    "Market",
     "Owned",
     "Rent",
     "Signal",

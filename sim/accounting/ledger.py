@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.accounting.embodied import Embodied
-from sim.accounting.signal import Unknown
+from sim.accounting.signal import Unknown, kind_of
 from sim.fleet.pool import LivePool
 from sim.hardware.grounding import grounding
 from sim.results import PoolTotals
@@ -195,6 +195,7 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
         intensity_mean=whole / end_s if end_s > 0.0 else intensity.at(0.0),
         intensity_basis=intensity.basis,
         intensity_source=intensity.source,
+        intensity_kind=kind_of(intensity),
         embodied_boundary=rates.boundary,
         cost_basis=rates.cost_basis,
         incomplete=rates.missing,
@@ -238,6 +239,7 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
     }
     network_g = network_j * totals.intensity_mean / JOULES_PER_KWH
     totals.carbon_operational_g |= _split(meter_g, waste_share, network_g)
+    totals.carbon_market_g = _market_g(pool, totals)
     if rates.embodied_g_per_s is not None and totals.carbon_embodied_g is not None:
         totals.carbon_embodied_g |= _split(rates.embodied_g_per_s[1] * meter_s, waste_share, 0.0)
     if totals.cost_usd is not None:
@@ -250,6 +252,16 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
     totals.loaded_tokens = sum(cache.loads * cache.unit for cache in caches)
     totals.preemptions = sum(engine.preemptions for engine in pool.engines)
     return totals
+
+
+def _market_g(pool: LivePool, totals: PoolTotals) -> float | None:
+    """Market-based carbon [g]: the building by what its site buys, the network, which others run, by location."""
+    market = pool.site.market
+    bought = None if market is None else market.g_per_kwh()
+    if bought is None:
+        return None
+    building_j = sum(joules for part, joules in totals.facility_energy_j.items() if part != "network")
+    return building_j * bought / JOULES_PER_KWH + totals.carbon_operational_g["network"]
 
 
 def _split(busy: float, waste_share: float, network: float) -> dict[str, float]:

@@ -10,6 +10,9 @@ from typing import Protocol
 
 from sim.errors import number
 
+AVERAGE, MARGINAL = "average", "marginal"
+KINDS = (AVERAGE, MARGINAL)
+
 
 class Signal(Protocol):
     """A piecewise-constant value of simulated time.
@@ -17,6 +20,8 @@ class Signal(Protocol):
     Attributes:
         basis: ``lca`` or ``direct`` for a carbon intensity, empty where it does not apply.
         source: where the values come from.
+
+    An intensity may have a `kind`, ``average`` or ``marginal``; without one it is an average (`kind_of`).
     """
 
     @property
@@ -58,6 +63,11 @@ class Constant:
     def integral(self, t0_s: float, t1_s: float) -> float:
         """Value times duration."""
         return self.value * (t1_s - t0_s)
+
+
+def kind_of(signal: Signal) -> str:
+    """``average`` or ``marginal`` intensity."""
+    return str(getattr(signal, "kind", AVERAGE))
 
 
 class Unknown:

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from sim.accounting.cost import CostModel
 from sim.accounting.embodied import Embodied
-from sim.accounting.signal import Signal, Unknown
+from sim.accounting.grid import Market
+from sim.accounting.signal import Signal, Unknown, kind_of
 from sim.errors import InputError, instance, instances, number, provider, whole
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
@@ -203,6 +204,7 @@ class Site:
         pools: the pools that stand there.
         intensity: carbon intensity of its electricity [g CO2e/kWh], over simulated time; unknown unless given.
         pue: power usage effectiveness, facility energy over IT energy, at least 1.
+        market: what electricity it buys, for a market-based figure; None leaves that "not available".
     """
 
     name: str
@@ -210,6 +212,7 @@ class Site:
     pools: tuple[Pool, ...]
     intensity: Signal = field(default_factory=Unknown)
     pue: float = 1.0
+    market: Market | None = None
 
     def __post_init__(self) -> None:
         instance("sites.name", self.name, str, "a text")
@@ -220,6 +223,8 @@ class Site:
         accepted = "a Signal such as Constant(400.0, basis='lca') [g CO2e/kWh]"
         provider(f"{key}.intensity", self.intensity, ["at", "next_change", "integral"], accepted)
         number(f"{key}.pue", self.pue, "a ratio of at least 1", low=1.0)
+        if self.market is not None:
+            instance(f"{key}.market", self.market, Market, "a Market, or None where it is unknown")
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +255,11 @@ class Fleet:
         bases = {site.intensity.basis for site in self.sites if site.pools and site.intensity.basis}
         if len(bases) > 1:
             raise InputError("grid basis", sorted(bases), "one basis for all sites of a run: lca or direct, not both")
+        kinds = {
+            kind_of(site.intensity) for site in self.sites if site.pools and not isinstance(site.intensity, Unknown)
+        }
+        if len(kinds) > 1:
+            raise InputError("grid kind", sorted(kinds), "one kind for all sites of a run: average or marginal")
 
     @property
     def pools(self) -> tuple[Pool, ...]:

@@ -25,6 +25,10 @@ FILES = {
     "long.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,100000,10\n",
     "good.csv": "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,10,10\n2023-11-16 18:00:01,10,10\n",
     "grid_lca.csv": "datetime_utc,AA,BB\n2024-01-01 00:00:00,100,200\n2024-01-01 01:00:00,110,210\n",
+    "grid_fine.csv": "datetime_utc,AA\n2024-01-01 00:00:00,400\n2024-01-01 00:30:00,300\n",
+    "grid_twice.csv": "datetime_utc,AA\n2024-01-01T00:00,400\n2024-01-01T00:15,300\n2024-01-01T00:15,300\n",
+    "grid_zones.csv": "datetime_utc,AA\n2024-01-01T00:00+00:00,400\n2024-01-01T01:00+01:00,300\n",
+    "grid_kg.csv": "datetime_utc,AA\n2024-01-01T00:00,0.4\n2024-01-01T01:00,0.3\n",
     "grid_gap.csv": "datetime_utc,AA\n2024-01-01 00:00:00,100\n2024-01-01 05:00:00,110\n",
     "conf_broken/router/mine.yaml": "_target_: [sim\n",
     "conf_hydra/router/mine.yaml": "# @package hydra.callbacks.x\n_target_: os.system\n",
@@ -37,6 +41,7 @@ FILES = {
 
 POOL = "fleet.sites.cloud.pools.cloud"
 TRACE = ("fleet=single", "workload=azure_trace")
+MIXED = ("fleet.sites.cloud.grid=norway",)
 GRID = "fleet.grid={{path:{grid_lca.csv},zone:AA,start_utc:'2024-01-01T00:00'}}"
 
 #: id -> (arguments, what the message must name). A {name} is replaced by the path of that file.
@@ -237,6 +242,42 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "two bases in one run": (
         ["run", "fleet.sites.edge.grid={{path:{grid_gap.csv},zone:AA,basis:both}}"],
         ["fleet.sites.edge.grid.basis='both'", "lca | direct"],
+    ),
+    "bases mixed": (
+        ["run", *MIXED, "fleet.sites.edge.grid={{path:{grid_fine.csv},zone:AA,basis:direct,start_utc:'2024-01-01'}}"],
+        ["['direct', 'lca']", "one basis"],
+    ),
+    "average and marginal mixed": (
+        ["run", *MIXED, "fleet.sites.edge.grid={{path:{grid_fine.csv},zone:AA,kind:marginal,start_utc:'2024-01-01'}}"],
+        ["['average', 'marginal']", "one kind"],
+    ),
+    "no such kind of intensity": (
+        ["run", "fleet=single", "fleet.grid={{path:{grid_fine.csv},zone:AA,kind:mean,start_utc:'2024-01-01'}}"],
+        ["kind='mean'", "average | marginal"],
+    ),
+    "life-cycle of a region that has direct alone": (
+        ["run", "fleet.sites.edge.grid=gcp_us_central1"],
+        ["grid.basis='lca'", "direct"],
+    ),
+    "repeated rows": (
+        ["run", "fleet=single", "fleet.grid={{path:{grid_twice.csv},zone:AA,start_utc:'2024-01-01'}}"],
+        ["grid_twice.csv line 4", "2024-01-01 00:30", "repeated or out of order"],
+    ),
+    "time zones mixed": (
+        ["run", "fleet=single", "fleet.grid={{path:{grid_zones.csv},zone:AA,start_utc:'2024-01-01'}}"],
+        ["grid_zones.csv line 3", "one time zone"],
+    ),
+    "kilograms": (
+        ["run", "fleet=single", "fleet.grid={{path:{grid_kg.csv},zone:AA,start_utc:'2024-01-01'}}"],
+        ["grid_kg.csv line 2", "kg/kWh"],
+    ),
+    "share of a contract": (
+        ["run", "fleet=single", "fleet.market={{contract_share:40}}"],
+        ["fleet.market.contract_share=40", "[0, 1]"],
+    ),
+    "market on another basis": (
+        ["run", "fleet=single", "fleet.market={{contract_share:0.4,basis:direct}}"],
+        ["fleet.market.basis='direct'"],
     ),
     # -- routers
     "no cloud to send to": (["run", "fleet=edge", "router=cloud_only"], ["cloud_only", "cloud site"]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 import os
 import time
@@ -13,7 +14,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sim.accounting.grid import HourlySignal, preset
+from sim.accounting import series_file
+from sim.accounting.grid import HourlySignal, Market, preset
 from sim.errors import InputError
 from sim.hardware.catalogue import load_entry
 
@@ -36,6 +38,15 @@ def write(tmp_path, text, name="grid.csv"):
 
 def hourly(*rows):
     return "datetime_utc,A,B\n" + "".join(f"2024-01-01 {hour:02}:00:00,{a},{b}\n" for hour, (a, b) in enumerate(rows))
+
+
+def half_hourly(*values):
+    rows = (f"2024-01-01 {at // 2:02}:{at % 2 * 30:02}:00,{value},0\n" for at, value in enumerate(values))
+    return "datetime_utc,A,B\n" + "".join(rows)
+
+
+#: local clock of a zone that leaves summer time
+AMSTERDAM = "datetime_utc,A\n2024-10-27T01:00+02:00,1\n2024-10-27T02:00+02:00,1\n2024-10-27T02:00+01:00,1\n"
 
 
 def test_a_value_holds_until_the_next_hour():
@@ -154,6 +165,12 @@ def test_reading_a_file(tmp_path):
         (hourly((10, 20), ("x", 20)), 3, "A='x'"),
         (hourly((10, 20), ("", 20)), 3, "A=''"),
         (hourly((10, 20), ("nan", 20)), 3, "A='nan'"),
+        (hourly((10, 20), ("inf", 20)), 3, "A='inf'"),
+        (hourly((10, 20)) + "2024-01-01 02:00:00,1,2\n", 3, "that one is missing"),
+        (hourly((10, 20)) + "2024-01-01 00:00:00,1,2\n", 3, "this one is repeated or out of order"),
+        (hourly((10, 20)) + "2024-01-01 01:00:00+00:00,1,2\n", 3, "one time zone in all rows, that of line 2"),
+        (AMSTERDAM, 4, "one time zone in all rows, that of line 2 (2024-10-27T01:00+02:00)"),
+        (half_hourly(1, 2) + "2024-01-01 01:30:00,1,2\n", 4, "2024-01-01 01:00 (every 30 minutes once"),
         (hourly((10, 20), (-3, 20)), 3, "A='-3'"),
         (hourly((10, 20)) + "2024-01-01 02:00:00,1,2\n", 3, "accepted: 2024-01-01 01:00"),
         (hourly((10, 20)) + "2024-01-01 00:00:00,1,2\n", 3, "accepted: 2024-01-01 01:00"),
@@ -223,6 +240,57 @@ def test_a_basis_that_contradicts_the_file_name_is_refused(tmp_path):
     assert HourlySignal.from_csv(path, "A", "direct", "2024-01-01").at(0) == 10
 
 
+def test_finer_intervals(tmp_path):
+    grid = HourlySignal.from_csv(
+        write(tmp_path, half_hourly(10, 20, 30)), "A", "lca", "2024-01-01T00:30", kind="marginal"
+    )
+    assert [grid.at(t) for t in (0, 1799, 1800)] == [20, 20, 30]
+    assert grid.next_change(100) == 1800
+    assert grid.integral(900, 2700) == 20 * 900 + 30 * 900
+    assert grid.kind == "marginal"
+    with pytest.raises(InputError, match="from 2024-01-01 00:00 to 2024-01-01 01:00 UTC"):
+        grid.at(3600)
+
+
+def test_a_file_that_changed_is_read_again(tmp_path):
+    path = write(tmp_path, hourly((10, 20)))
+    assert HourlySignal.from_csv(path, "A", "lca", "2024-01-01").at(0) == 10
+    write(tmp_path, hourly((11, 20), (12, 20)))
+    assert HourlySignal.from_csv(path, "A", "lca", "2024-01-01").at(3600) == 12
+
+
+@pytest.mark.parametrize(
+    ("market", "expected"),
+    [
+        (Market(0.4, 11.0, 450.0), 0.4 * 11 + 0.6 * 450),
+        (Market(1.0, 0.0), 0.0),
+        (Market(0.0, None, 450.0), 450.0),
+        (Market(0.4, 11.0), None),
+        (Market(0.4, None, 450.0), None),
+    ],
+)
+def test_what_is_bought_is_known_only_with_contracts_and_residual_mix(market, expected):
+    assert market.g_per_kwh() == (None if expected is None else pytest.approx(expected))
+
+
+@pytest.mark.parametrize("values", [(1.1,), (-0.1,), (0.5, -1.0), (0.5, 1.0, math.nan)])
+def test_bad_purchases(values):
+    with pytest.raises(InputError, match=r"^market"):
+        Market(*values)
+
+
+@needs_data
+def test_all_zones_of_a_year_load_fast():
+    path = DATA / "electricitymaps_2024_hourly_lca_gco2eq_per_kwh.csv"
+    zones = path.read_text("utf-8").splitlines()[0].split(",")[1:]
+    series_file._read.cache_clear()
+    begin = time.process_time()
+    grids = [HourlySignal.from_csv(path, zone, "lca", "2024-01-01") for zone in zones]
+    assert time.process_time() - begin < 0.3
+    assert len(grids) == 16
+    assert all(grid.integral(0, 8784 * 3600) > 0 for grid in grids)
+
+
 @needs_data
 def test_a_real_year_loads_fast_and_gives_the_published_mean():
     path = DATA / "electricitymaps_2023_hourly_lca_gco2eq_per_kwh.csv"
@@ -247,6 +315,13 @@ def test_presets_are_the_means_of_the_hourly_data(path):
         with pytest.raises(InputError, match=r"grid.basis='direct' .*: lca$"):
             preset(entry, "direct")
         return
+    if path.stem.startswith("gcp_"):
+        rows = csv.DictReader((DATA / "gcp_region_carbon_2024.csv").read_text("utf-8").splitlines())
+        told = {row["Google Cloud Region"]: float(row["Grid carbon intensity (gCO2eq / kWh)"]) for row in rows}
+        assert preset(entry, "direct").at(0) == told[entry["zone"]]
+        with pytest.raises(InputError, match=r"grid.basis='lca' .*: direct$"):
+            preset(entry, "lca")
+        return
     for basis in ("lca", "direct"):
         file = DATA / f"electricitymaps_{entry['year']}_hourly_{basis}_gco2eq_per_kwh.csv"
         grid = HourlySignal.from_csv(file, entry["zone"], basis, f"{entry['year']}-01-01", wrap=True)
@@ -258,7 +333,9 @@ def test_presets_are_the_means_of_the_hourly_data(path):
 
 
 def test_there_is_a_preset_for_every_zone_and_each_says_where_it_is_from():
-    assert len(PRESETS) == 23
+    zones = {(yaml.safe_load(path.read_text())["zone"], yaml.safe_load(path.read_text())["year"]) for path in PRESETS}
+    assert len(PRESETS) == 20 + 16 + 3 + 44  # zones of 2023, of 2024, the study's, Google's regions
+    assert len(zones) == len(PRESETS) - 2  # Quebec and California in the study are zones of 2023 too
     for path in PRESETS:
         entry = yaml.safe_load(path.read_text())
         assert isinstance(entry["zone"], str)

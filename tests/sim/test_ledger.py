@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from sim import Constant, Fleet, Host, Link, Pool, Rent, Result, Site
+from sim.accounting import Market
 from sim.accounting.ledger import PARTS, rates_of
 from sim.units import JOULES_PER_KWH, SECONDS_PER_HOUR
 from tests.sim.conftest import StepSignal, embodied, fleet_of, live_pool, owned, pool, simulate
@@ -73,6 +74,18 @@ def test_network_energy_is_outside_pue_and_known_or_said_to_be_missing() -> None
     assert unknown.pools[0].facility_energy_j["network"] == 0.0
     assert any("network" in text for text in unknown.pools[0].incomplete)
     assert not any("network" in text for text in totals.incomplete)
+
+
+def test_market_based_carbon_stands_beside_the_location_based() -> None:
+    site = Site("site", "edge", (pool(),), Constant(400.0, "lca"), 1.5, Market(0.4, 10.0, 500.0))
+    link = Link("l", "client", "site", 0.01, energy_j_per_byte=2e-3)
+    totals = simulate(Fleet((site,), (link,)), ROWS).pools[0]
+    building_kwh = (whole(totals.facility_energy_j) - totals.facility_energy_j["network"]) / JOULES_PER_KWH
+    network_g = totals.facility_energy_j["network"] * 400.0 / JOULES_PER_KWH
+    assert totals.carbon_market_g == pytest.approx(building_kwh * (0.4 * 10 + 0.6 * 500) + network_g, rel=1e-12)
+    assert whole(totals.carbon_operational_g) == pytest.approx(building_kwh * 400.0 + network_g, rel=1e-12)
+    assert one(site={"market": Market(0.4, 10.0)}).pools[0].carbon_market_g is None
+    assert one().pools[0].carbon_market_g is None
 
 
 def test_ownership_pays_for_every_joule_once() -> None:
