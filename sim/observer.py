@@ -145,10 +145,10 @@ class Observer:
                      np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 3)
                 )  # fmt: skip
         for pool, replica, engine in self._replicas:
-            if engine.lost:
-                start, end = np.array([engine.lost_from_s]), np.array([now])
+            if engine.cuts:
+                start, end, dyn_w = np.array(engine.cuts).T
                 self.series[pool.index].busy.add_levels(start, end, 1.0)
-                self.series[pool.index].dyn_w.add_levels(start, end, engine.lost.imag / engine.lost.real)
+                self.series[pool.index].dyn_w.add_levels(start, end, dyn_w)
             for seq in chain(engine.running, engine.waiting, pool.handover.on_way[replica] if pool.handover else ()):
                 emitted = seq.emitted
                 if seq.decoding:

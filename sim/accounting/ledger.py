@@ -173,7 +173,7 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
     idle_s = spec.replicas * end_s - busy_s - boot_s
     whole, booting = intensity.integral(0.0, end_s), intensity.integral(0.0, min(spec.boot_s, end_s))
     if pool.engines[0].varying:
-        busy_gs = sum(engine.busy_gs + engine.lost.real * engine.now_intensity for engine in pool.engines)
+        busy_gs = sum(engine.busy_gs + engine.lost_gs for engine in pool.engines)
     else:
         busy_gs = busy_s * intensity.at(0.0)
     idle_gs = spec.replicas * (whole - booting) - busy_gs

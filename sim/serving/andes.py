@@ -83,6 +83,11 @@ class Andes:
         """See `Queue.victim`."""
         return next(reversed(running))
 
+    def remove(self, seq: Sequence) -> None:
+        """See `Queue.remove`."""
+        self._heap = [entry for entry in self._heap if entry[-1] is not seq]
+        heapify(self._heap)
+
     def order(self, ranked: list[Sequence], visible_s: float) -> None:
         """Let those that wait and have been seen go in this order."""
         place = {seq: rank for rank, seq in enumerate(ranked)}

@@ -17,6 +17,8 @@ from simpy.events import NORMAL
 
 from sim.accounting.signal import Signal
 from sim.hardware.timing import StepTiming
+from sim.results import STATUSES
+from sim.serving.adapters import AdapterSlots
 from sim.serving.costs import Shared
 from sim.serving.options import PLAIN, Options
 from sim.serving.prefix_cache import PrefixCache
@@ -24,6 +26,8 @@ from sim.serving.queues import TOLERANCE_S, Fcfs
 from sim.serving.sequence import Sequence
 from sim.serving.spans import Spans
 from sim.serving.timer import Timer
+
+FAILED, CANCELLED = STATUSES.index("failed"), STATUSES.index("cancelled")
 
 
 class Engine(Spans):
@@ -44,13 +48,14 @@ class Engine(Spans):
         options, prefix: see `Scheduler`.
 
     Attributes:
-        lost, lost_g: `busy` and `busy_g` of a step that `halt` cut short; lost_from_s: when that began [s].
+        lost, lost_g, lost_gs: `busy`, `busy_g` and `busy_gs` of steps that `halt` cut short; cuts: (start [s], end [s], dynamic power [W]).
+        cancelled: sequences to drop at the next boundary.
     """
 
     # fmt: off
     __slots__ = (
-        "_late", "_planning", "_priority", "_schedule", "_timer", "_wake_at", "env", "lost", "lost_from_s", "lost_g",
-        "ready_s",
+        "_late", "_planning", "_priority", "_schedule", "_timer", "_wake_at", "cancelled", "cuts", "env", "lost",
+        "lost_g", "lost_gs", "ready_s",
     )
     # fmt: on
 
@@ -85,7 +90,9 @@ class Engine(Spans):
         self._wake_at = math.inf
         self._schedule = env.schedule
         self.lost = 0j
-        self.lost_g = self.lost_from_s = 0.0
+        self.lost_g = self.lost_gs = 0.0
+        self.cuts: list[tuple[float, float, float]] = []
+        self.cancelled: list[Sequence] = []
 
     # -- arrivals -----------------------------------------------------------------------------------------------------
 
@@ -189,6 +196,8 @@ class Engine(Spans):
         self._planning = True  # whoever submits from a callback joins the step that is planned next
         if self._span is not None:
             self.commit(at)
+        if self.cancelled:
+            self._drop_cancelled(at)
         if self.schedule(at):
             self._arm(self.plan(at))
         else:
@@ -196,8 +205,53 @@ class Engine(Spans):
             self._wake_at = math.inf
         self._planning = False
 
+    # -- ending early -------------------------------------------------------------------------------------------------
+
+    def cancel(self, seq: Sequence, now: float) -> None:
+        """End a sequence before its last token: at once if it waits, else at the boundary that ends the step under way.
+
+        What it did stays booked to it; its memory is free from then on, and a smaller queue may let others in.
+        """
+        if seq in self.running:
+            if seq not in self.cancelled:
+                self.cancelled.append(seq)
+        else:
+            self.drop_waiting(seq, now, CANCELLED)
+        if self._planning:
+            return
+        if self._span is not None:
+            self._end_span_at(now)
+        elif self.waiting:
+            self._arm(max(now, self.ready_s))
+
+    def _drop_cancelled(self, t: float) -> None:
+        """Drop those that were cancelled and have not ended in the meantime."""
+        while self.cancelled:
+            seq = self.cancelled.pop(0)
+            if seq in self.running:
+                self.drop(seq, t, CANCELLED)
+            elif seq.status == 0 and seq.emitted < seq.target:  # preempted just now
+                self.drop_waiting(seq, t, CANCELLED)
+
+    def fail(self, now: float) -> None:
+        """Lose everything at `now`: the step under way emits nothing, whoever runs or waits has failed, KV is gone."""
+        self.halt(now)
+        self.cancelled = []
+        for seq in list(self.running):
+            self.drop(seq, now, FAILED)
+        for seq in list(self.waiting):
+            self.drop_waiting(seq, now, FAILED)
+        if self.prefix is not None:
+            self.prefix.clear()
+        if self.adapters is not None:
+            self.adapters = AdapterSlots(self.options.adapter_slots)
+        self.next_change = min(self.next_change, now)  # read the signal anew: no step straddles a change any more
+        self._planning = False
+        if self.waiting:  # whoever was told may have sent something new
+            self._arm(max(now, self.ready_s))
+
     def halt(self, now: float) -> None:
-        """Stop at `now`, for good: whole steps count; the step under way emits nothing, and what it took is lost."""
+        """Stop at `now`: whole steps count; the step under way emits nothing, and what it took is lost."""
         self._wake_at = math.inf
         span = self._span
         if span is None:
@@ -213,7 +267,9 @@ class Engine(Spans):
             self.commit(t)
         self._span = None
         if now > t:
-            self.lost_from_s = t
             step = first + more * whole
-            self.lost = step * ((now - t) / step.real)
-            self.lost_g = (self.active_w * self.lost.real + self.lost.imag) * self.now_intensity
+            lost = step * ((now - t) / step.real)
+            self.cuts.append((t, now, lost.imag / lost.real))
+            self.lost += lost
+            self.lost_g += (self.active_w * lost.real + lost.imag) * self.now_intensity
+            self.lost_gs += lost.real * self.now_intensity

@@ -100,6 +100,13 @@ class PrefixCache:
                 self._idle[unit] = None
         seq.units = []
 
+    def clear(self) -> None:
+        """Forget what nobody uses, in both tiers: the replica has failed."""
+        for unit in self._idle:
+            del self._users[unit]
+        self._idle.clear()
+        self._host.clear()
+
     def evict(self, free_blocks: int) -> None:
         """Drop idle units until the rest fits into `free_blocks` blocks."""
         most = max(0, free_blocks) // self.blocks_a_unit

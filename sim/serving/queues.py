@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterator
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any, Protocol
 
 from sim.serving.sequence import Sequence
@@ -52,6 +52,9 @@ class Queue(Protocol):
 
     def victim(self, running: Running) -> Sequence:
         """Whom to preempt."""
+
+    def remove(self, seq: Sequence) -> None:
+        """A waiting sequence is cancelled."""
 
 
 class Fcfs(deque[Sequence]):
@@ -148,6 +151,14 @@ class Ordered:
         """See `Queue.victim`."""
         return max(running, key=lambda seq: self._entry(seq)[:-1])
 
+    def remove(self, seq: Sequence) -> None:
+        """See `Queue.remove`."""
+        if seq in self._inbox:
+            self._inbox.remove(seq)
+        else:
+            self._heap = [entry for entry in self._heap if entry[-1] is not seq]
+            heapify(self._heap)
+
 
 class FairShare:
     """Virtual token counter: who has had the least service is next, first come first served within a tenant.
@@ -233,6 +244,18 @@ class FairShare:
     def victim(self, running: Running) -> Sequence:
         """See `Queue.victim`."""
         return next(reversed(running))
+
+    def remove(self, seq: Sequence) -> None:
+        """See `Queue.remove`."""
+        self._count -= 1
+        if seq in self._inbox:
+            self._inbox.remove(seq)
+            return
+        tenant = seq.request.traits.tenant
+        queue = self._queues[tenant]
+        queue.remove(seq)
+        if not queue:
+            del self._queues[tenant]
 
     def emitted(self, seq: Sequence, tokens: int) -> None:
         """Count output tokens of a sequence."""

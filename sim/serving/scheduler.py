@@ -256,6 +256,35 @@ class Scheduler(DecodeSet):
         if (context + self.n * self._slack) // self._block + self.held + prefix.idle_blocks > self.room:
             prefix.evict(self.room - self.held - self.decode_blocks(j, context))
 
+    def drop(self, seq: Sequence, t: float, status: int) -> None:
+        """End a running sequence at a boundary, before its last token: what it held is free.
+
+        What a cancelled one has decoded may be found again in the prefix cache; its prompt's chunks so far may not.
+        """
+        del self.running[seq]
+        seq.last_s = t
+        if seq.decoding:
+            self.withdraw(seq)
+            if self.prefix is not None:
+                self.prefix.register(seq, seq.request.prompt + seq.emitted - 1)
+        else:
+            self._partial = None
+            seq.row, seq.last_row = 0, -1
+        self.release(seq)
+        seq.status = status
+        seq.on_done(seq)
+
+    def drop_waiting(self, seq: Sequence, t: float, status: int) -> None:
+        """End a sequence that waits, at once."""
+        self.waiting.remove(seq)
+        self.shared.waiting -= 1
+        self.swap_blocks += seq.swapped
+        seq.swapped = 0
+        seq.last_s = t
+        seq.row, seq.last_row = 0, -1  # whatever it decoded before a preemption is in its segments
+        seq.status = status
+        seq.on_done(seq)
+
     def _preempt(self, t: float) -> None:
         """Take out whom the queue names."""
         self.preempt(self.waiting.victim(self.running), t)

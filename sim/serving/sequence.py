@@ -20,7 +20,9 @@ class Sequence:
         length: tokens to prefill (the prompt, and after a preemption what was already generated); done: those computed.
         offset: while it decodes, the step with counter j reads a context of `offset + j` tokens.
         decoding: True while it is in the decode set.
-        on_done: called once, when the last token is out.
+        on_done: called once, when the last token is out, or when it is cancelled or fails.
+        on_first: called when the first token is out; None for nobody.
+        status: how it ended: an index into `sim.results.STATUSES`.
         queued_s, scheduled_s, first_s, last_s: reached the queue, first scheduled, first token, last token [s].
         row, last_row: rows of the step clock in which it decoded; of the last decode phase if there were several.
         segments: (first row, last row, gap to the next token [s]) of the decode phases that a preemption ended.
@@ -46,6 +48,7 @@ class Sequence:
         "marks",
         "offset",
         "on_done",
+        "on_first",
         "preemptions",
         "prefill",
         "prefill_g",
@@ -54,6 +57,7 @@ class Sequence:
         "row",
         "scheduled_s",
         "segments",
+        "status",
         "swapped",
         "target",
         "units",
@@ -67,8 +71,9 @@ class Sequence:
         self.target = request.output
         self.queued_s = queued_s
         self.on_done = on_done
+        self.on_first: Callable[[Sequence], None] | None = None
         self.scheduled_s = self.first_s = self.last_s = -1.0
-        self.emitted = self.offset = self.row = self.preemptions = self.swapped = 0
+        self.emitted = self.offset = self.row = self.preemptions = self.swapped = self.status = 0
         self.done = self.cached = request.cached
         self.units: list[int] = []
         self.last_row = -1

@@ -280,6 +280,8 @@ class Spans(Scheduler):
             self.prefix.register(seq, seq.request.prompt)
         if seq.emitted == 0:
             seq.first_s = t
+            if seq.on_first is not None:
+                seq.on_first(seq)
         else:
             assert seq.segments is not None
             gap = t - seq.last_s

@@ -12,7 +12,9 @@ from fractions import Fraction
 from sim.accounting.signal import Signal
 from sim.hardware.timing import StepTiming
 from sim.request import NO_TRAITS, Traits
+from sim.results import STATUSES
 
+FAILED, CANCELLED = STATUSES.index("failed"), STATUSES.index("cancelled")
 JOIN_S = 1e-9  # an arrival this close after a boundary still joins the step that starts there [s]
 
 
@@ -53,6 +55,8 @@ class Job:
     cached: int = 0
     hashes: tuple[int, ...] = ()
     traits: Traits = NO_TRAITS
+    cancel_s: float = math.inf  # when its client loses interest [s]
+    status: int = 0  # index into STATUSES
     swapped: int = 0  # blocks that the host keeps
     units: list[int] = field(default_factory=list)  # prefix units it shares
     scheduled_s: float = -1.0
@@ -80,6 +84,8 @@ class Outcome:
     busy_g: float
     steps: list[tuple[float, float, int]]  # start, duration, decoding sequences
     most_blocks: int
+    lost_s: float = 0.0  # of steps that a failure cut short
+    lost_j: float = 0.0
 
 
 def ceil_div(a: int, b: int) -> int:
@@ -99,7 +105,9 @@ class ReferenceEngine:
         intensity: Signal,
         host_w: float = 0.0,
         rules: Rules | None = None,
+        failures: tuple[float, ...] = (),
     ) -> None:
+        self.failures = sorted(failures)
         self.rules = rules or Rules()
         self.unit = self.rules.unit
         self.idle: list[int] = []  # resident prefix units that nobody uses, longest idle first
@@ -152,7 +160,7 @@ class ReferenceEngine:
         return found
 
     def serve(self, jobs: list[Job]) -> Outcome:
-        coming = sorted(jobs, key=lambda job: (job.arrival_s, job.id))
+        coming = self.coming = sorted(jobs, key=lambda job: (job.arrival_s, job.id))
         for job in coming:
             job.length, job.computed = job.prompt, job.cached
         out = Outcome(jobs, 0.0, 0.0, 0.0, [], 0)
@@ -162,6 +170,14 @@ class ReferenceEngine:
                 t = max(t, coming[0].arrival_s)
             while coming and coming[0].arrival_s <= t + JOIN_S:
                 self.arrived.append(coming.pop(0))
+            while self.failures and self.failures[0] <= t:  # while there was nothing to do
+                self.failures.pop(0)
+                self.forget()
+            for job in [*self.running, *self.waiting, *self.arrived]:
+                if job.cancel_s <= t:
+                    self.drop(job, CANCELLED)
+            if not self.running and not self.waiting and not self.arrived:
+                continue
             # with asynchronous scheduling a step is planned when the one before starts
             seen = self.step_started if self.rules.async_scheduling and self.running else t
             plan = self.schedule(t, seen)
@@ -169,6 +185,26 @@ class ReferenceEngine:
             assert plan, "an engine with work must have a step"
             t = self.execute(t, plan, out)
         return out
+
+    def drop(self, job: Job, status: int) -> None:
+        """A job ends before its last token."""
+        job.status = status
+        for jobs in (self.arrived, self.waiting):
+            if job in jobs:
+                jobs.remove(job)
+        self.host_blocks += job.swapped
+        self.ranks.pop(job.id, None)
+        if job in self.running:
+            if not job.prefilling:
+                self.register(job, job.prompt + len(job.tokens) - 1)
+            self.running.remove(job)
+            self.part(job)
+            self.release(job)
+            job.blocks = 0
+
+    def forget(self) -> None:
+        """A failure: nothing is left in memory."""
+        self.idle, self.host, self.adapters = [], [], []
 
     def enqueue(self, job: Job, at: int) -> None:
         """Put a job into the queue; a tenant that had nobody waiting is lifted to the least served that has."""
@@ -398,6 +434,8 @@ class ReferenceEngine:
             rho, rho_w, seconds = timing.rho_j / head, timing.rho_w_j / head, joules / head
         seconds += sum(extra for _, extra, _, _ in self.extras)
         joules += sum(extra for _, _, extra, _ in self.extras)
+        if self.failures and self.failures[0] < t + seconds:
+            return self.fail(t, seconds, joules, out)
         mean = self.intensity.integral(t, t + seconds) / seconds
         out.steps.append((t, seconds, n))
         out.busy_s += seconds
@@ -433,6 +471,19 @@ class ReferenceEngine:
                 job.before, job.rounds = len(job.tokens), 0
                 self.register(job, job.prompt)
                 self.finish(job)
+        return end
+
+    def fail(self, t: float, seconds: float, joules: float, out: Outcome) -> float:
+        """The step that starts at `t` is cut short; whoever is there by then has failed."""
+        end = self.failures.pop(0)
+        out.lost_s += end - t
+        out.lost_j += joules * (end - t) / seconds
+        while self.coming and self.coming[0].arrival_s < end:
+            self.arrived.append(self.coming.pop(0))
+        for job in [*self.running, *self.waiting, *self.arrived]:
+            left = job not in self.running and job.cancel_s <= end  # who waits is cancelled at once
+            self.drop(job, CANCELLED if left else FAILED)
+        self.forget()
         return end
 
     def count(self, job: Job) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -46,9 +48,19 @@ class ToyTiming:
         )  # fmt: skip
 
 
-def drive(engine: Engine, env: Environment, jobs: list[Job]) -> dict[int, Sequence]:
-    """Feed jobs to a fast engine in order of arrival and run it dry."""
+def drive(
+    engine: Engine, env: Environment, jobs: list[Job], failures: tuple[float, ...] = ()
+) -> dict[int, Sequence]:
+    """Feed jobs to a fast engine in order of arrival, cancel and fail as told, and run it dry."""
     done: dict[int, Sequence] = {}
+
+    def at(time_s: float, call: Callable[[], None]) -> None:
+        env.schedule(Timer(env, lambda _event: call()), delay=time_s)
+
+    def cancel(seq: Sequence, now: float) -> None:
+        if seq.request.id not in done:
+            engine.cancel(seq, now)
+            assert engine.used_blocks() <= engine.blocks
 
     def finished(seq: Sequence) -> None:
         assert seq.request.id not in done
@@ -58,12 +70,16 @@ def drive(engine: Engine, env: Environment, jobs: list[Job]) -> dict[int, Sequen
         request = Request(job.id, job.arrival_s, job.prompt, job.output, 0, job.cached, job.hashes, job.traits)
         seq = Sequence(request, job.arrival_s, finished)
         engine.submit(seq, job.arrival_s)
+        if job.cancel_s < math.inf:
+            at(job.cancel_s - job.arrival_s, lambda: cancel(seq, job.cancel_s))
         used = engine.used_blocks()
         assert 0 <= used <= engine.blocks
 
     for job in sorted(jobs, key=lambda job: (job.arrival_s, job.id)):
         timer = Timer(env, lambda _event, job=job: arrive(job))
         env.schedule(timer, delay=job.arrival_s)
+    for failure_s in failures:
+        at(failure_s, partial(engine.fail, failure_s))
     env.run()
     return done
 
@@ -82,7 +98,7 @@ def token_times(engine: Engine, seq: Sequence) -> list[float]:
         tokens = (len(ends) - 1) * engine.pace // engine.parts
         times += [ends[-(-i * engine.parts // engine.pace)] for i in range(1, tokens + 1)]
         start = ends[-1] + gap
-    return times[: seq.target]
+    return times[: seq.emitted]
 
 
 traits = st.builds(
@@ -163,7 +179,10 @@ def scenarios(draw: st.DrawFn) -> dict:
         output = draw(st.integers(1, 40))
         named = prompt + draw(st.sampled_from([0, output]))
         hashes = tuple(1000 * family + i if i < alike else 100_000 * (number + 1) + i for i in range(named))
-        jobs.append((t, prompt, output, cached, hashes, draw(traits)))
+        # a client's patience ends at no boundary, nor when another comes
+        patience = draw(st.sampled_from([math.inf, math.inf, math.inf, 0.002, 0.04, 0.5]))
+        cancel_s = t + draw(st.integers(1, 1000)) * 1e-3 * patience + 3.1415926e-6 * (number + 1)
+        jobs.append((t, prompt, output, cached, hashes, draw(traits), cancel_s))
     longest = max(-(-(prompt + output + drafts) // block) for _, prompt, output, *_ in jobs)
     blocks = longest + draw(st.integers(0, 3 * longest))
     return {
@@ -172,13 +191,14 @@ def scenarios(draw: st.DrawFn) -> dict:
         "headroom_w": draw(st.sampled_from([1e9, 60.0, 25.0])), "spread": draw(st.sampled_from([0.0, 1.0])),
         "period": draw(st.sampled_from([math.inf, 0.05, 0.7])),
         "rules": draw(rules(block, drafts)),
+        "failures": tuple(draw(st.lists(st.integers(1, 10**6), max_size=2).map(lambda each: [f * 2.7182818e-6 for f in each]))),
     }  # fmt: skip
 
 
 #: The power limit begins to bind in a step that needs exactly its limit.
 AT_THE_LIMIT = {
     "jobs": [(0.0, 66, 1, 33, ())], "block": 1, "budget": 5, "max_seqs": 1, "blocks": 67, "alpha": 0.0, "window": 0,
-    "headroom_w": 60.0, "spread": 0.0, "period": math.inf, "rules": Rules(),
+    "headroom_w": 60.0, "spread": 0.0, "period": math.inf, "rules": Rules(), "failures": (),
 }  # fmt: skip
 
 
@@ -206,23 +226,27 @@ def compare(case: dict) -> None:
     signal = StepSignal(case["period"], [100.0, 0.0, 350.0]) if varying else Constant(200.0)
     jobs = [Job(i, *job) for i, job in enumerate(case["jobs"])]
     shape = (timing, case["blocks"], case["block"], case["max_seqs"], case["budget"], signal, 30.0)
-    expected = ReferenceEngine(*shape, case["rules"]).serve(jobs)
+    expected = ReferenceEngine(*shape, case["rules"], case["failures"]).serve(jobs)
     env = Environment()
     own = case["rules"]
     prefix = PrefixCache(case["block"], own.unit, own.host_units) if own.unit else None
     engine = Engine(env, *shape, options=options(case["rules"]), prefix=prefix)
-    done = drive(engine, env, [Job(i, *job) for i, job in enumerate(case["jobs"])])
+    done = drive(engine, env, [Job(i, *job) for i, job in enumerate(case["jobs"])], case["failures"])
 
     assert engine.busy.real == pytest.approx(expected.busy_s, rel=REL)
     assert engine.busy.imag == pytest.approx(expected.dyn_j, rel=REL)
+    assert _parts(engine.lost) == pytest.approx([expected.lost_s, expected.lost_j], rel=1e-8, abs=REL)
     assert sum(row[1] for row in engine.rows) == len(expected.steps)
     shares = [0.0, 0.0, 0.0]
     for job in expected.jobs:
         seq = done[job.id]
+        assert seq.status == job.status
+        assert seq.emitted == len(job.tokens)
         assert seq.preemptions == job.preemptions
         assert seq.scheduled_s == pytest.approx(job.scheduled_s, rel=REL, abs=REL)
         assert token_times(engine, seq) == pytest.approx(job.tokens, rel=REL, abs=REL)
-        assert seq.last_s == pytest.approx(job.tokens[-1], rel=REL, abs=REL)
+        if job.status == 0:
+            assert seq.last_s == pytest.approx(job.tokens[-1], rel=REL, abs=REL)
         assert _parts(seq.prefill) == pytest.approx(job.prefill[:2], rel=REL, abs=REL)
         assert _parts(seq.decode) == pytest.approx(job.decode[:2], rel=REL, abs=REL)
         assert _parts(seq.waste) == pytest.approx(job.waste[:2], rel=REL, abs=REL)
