@@ -48,9 +48,7 @@ class ToyTiming:
         )  # fmt: skip
 
 
-def drive(
-    engine: Engine, env: Environment, jobs: list[Job], failures: tuple[float, ...] = ()
-) -> dict[int, Sequence]:
+def drive(engine: Engine, env: Environment, jobs: list[Job], failures: tuple[float, ...] = ()) -> dict[int, Sequence]:
     """Feed jobs to a fast engine in order of arrival, cancel and fail as told, and run it dry."""
     done: dict[int, Sequence] = {}
 
