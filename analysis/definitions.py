@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from analysis.table import number
+from analysis.table import number, task_name
 
 BASES = {"lca": "life-cycle", "direct": "direct (at the chimney)"}
 
@@ -31,6 +31,7 @@ def of(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
             "Area under the text a user could take in at reading speed, over the area under the text they expected, "
             "until the last token (Andes, version 1); 0 for requests that did not complete.",
         ),
+        *_answers(total),
         (
             "Denominators",
             "Energy, carbon and cost are those of the whole run: active, wasted, idle, boot and network, host and PUE "
@@ -42,6 +43,20 @@ def of(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("Embodied carbon", _embodied(total)),
         ("Cost", "Basis: " + ("; ".join(total["cost_basis"]) or "unknown") + "."),
     ]
+
+
+def _answers(total: Mapping[str, Any]) -> list[tuple[str, str]]:
+    if total["answer_task"] is None:
+        return []
+    if total["answer_task"] == "labels":
+        text = "Share of the counted requests that completed whose answers the workload's labels say are correct."
+    else:
+        text = (
+            "Share of correct answers among counted requests that completed: a model is right as often as its score "
+            f"on {task_name(total['answer_task'])}, less what its number formats lose, and on which requests, is a "
+            "Gaussian copula of the requests' difficulty. A pool whose model has no score leaves the total unknown."
+        )
+    return [("Answers correct", text)]
 
 
 def _window(window: Mapping[str, float | None]) -> str:

@@ -35,7 +35,7 @@ def summarize(result: Result) -> Section:
     pool, slo_class = result.requests["pool"], result.requests["slo_class"]
     everyone = np.ones(len(result), dtype=np.bool_)
     total = _scope(result, everyone, result.gaps.values(), footprint.of_all(result.pools))
-    total |= {"window": _window(result), **_basis(result.pools), **_served(result)}
+    total |= {"answer_task": result.task, "window": _window(result), **_basis(result.pools), **_served(result)}
     by_pool = {
         totals.name: _scope(result, pool == index, _gaps(result, 0, index), footprint.of_pool(totals))
         | _about_pool(totals)
@@ -117,6 +117,7 @@ def _experience(result: Result, mask: Mask, samples: Iterable[GapSample]) -> Sec
         "token_qoe": _ratio(float(qoe.sum()), len(qoe)),
         "token_qoe_v2": _ratio(float(column["token_qoe_v2"][counted].sum()), len(met)),
         "token_qoe_share_095": _ratio(int((qoe >= GOOD_TOKEN_QOE).sum()), len(qoe)),
+        "answer_quality": _ratio(float(column["quality"][done].sum()), int(done.sum())),
     }
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from analysis import definitions
 from analysis.figures import captions, column_of
-from analysis.table import CARBON, ENERGY, UNKNOWN, headings, number, percent, rows
+from analysis.table import CARBON, ENERGY, UNKNOWN, headings, number, percent, rows, task_name
 
 Json = Mapping[str, Any]
 KINDS = ("measured", "published", "derived", "assumed")
@@ -89,6 +89,7 @@ def _cards(total: Json) -> str:
          f"{requests['slo_met']:,} of {requests['counted']:,} counted requests"),
         ("Token-timeline QoE", number(total["token_qoe"]), "",
          f"mean, 0 to 1; TTFT p50 {number(ttft['p50'])} s, p99 {number(ttft['p99'])} s"),
+        *_answers(total),
         ("Cost", _amount(total["usd_per_mtok"], total["cost_usd"]), "USD / Mtok",
          f"{_with_unit(total['cost_usd'], (('USD', 1.0),))} in all; Mtok: million output tokens"),
         ("Carbon", _amount(total["g_per_mtok"], carbon["total"]), "g CO₂e / Mtok",
@@ -103,6 +104,13 @@ def _cards(total: Json) -> str:
         for name, value, unit, note in cards
     )
     return f'<div class="cards">\n{inner}</div>\n'
+
+
+def _answers(total: Json) -> list[tuple[str, str, str, str]]:
+    """The card of correct answers, where they are known."""
+    if total["answer_quality"] is None:
+        return []
+    return [("Answers correct", percent(total["answer_quality"]), "%", f"by {task_name(total['answer_task'])}")]
 
 
 def _amount(ratio: float | None, amount: float | None) -> str:

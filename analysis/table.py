@@ -67,6 +67,11 @@ def percent(share: float | None) -> str:
     return "100" if share == 1.0 else f"{min(100.0 * share, 99.99):.2f}"
 
 
+def task_name(task: str) -> str:
+    """What answers are correct about, as it is read: the benchmark, or labels."""
+    return task if task == "labels" else task.upper()
+
+
 def print_table(summary: Section, file: IO[str] | None = None) -> None:
     """Print the table to the terminal, or to `file`; at most 100 columns wide."""
     from rich.console import Console
@@ -92,7 +97,10 @@ def _lines(columns: list[Section]) -> Iterator[tuple[str, str, list[str]]]:
         ("e2e_s", "E2E", "s", 1.0),
     ):
         yield "QoE", f"{label} p50 / p99 [{unit}]", [_pair(section[metric], scale) for section in columns]
-    if any(section["quality"] for section in columns):
+    if any(section["answer_quality"] is not None for section in columns):
+        label = f"answers correct, by {task_name(columns[-1]['answer_task'])} [%]"
+        yield "QoE", label, [percent(section["answer_quality"]) for section in columns]
+    elif any(section["quality"] for section in columns):
         yield "QoE", "quality of the model [MMLU]", _scaled(columns, lambda section: section["quality"].get("mmlu"))
     yield "Cost", "cost [USD]", _known(columns, itemgetter("cost_usd"))
     yield "Cost", "USD per million output tokens", _per(columns, "usd_per_mtok", itemgetter("cost_usd"))

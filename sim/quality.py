@@ -119,6 +119,11 @@ class Answers:
         self._sources = self._by_name(list(pools))
         self._priors: dict[tuple[str, str], float] = {}
 
+    @property
+    def task(self) -> str | None:
+        """What answers are correct about: a benchmark, ``labels`` of the workload, or None for nothing known."""
+        return self.model.task if self.labels is None else "labels"
+
     # -- who answers, and how well -----------------------------------------------------------------------------------
 
     def _by_name(self, pools: list[Answerer]) -> dict[str, _Source]:

@@ -43,6 +43,7 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "preemptions": ("int32", "", "times it lost its KV cache and was recomputed"),
     "token_qoe": ("float64", "", "token-timeline QoE in [0, 1] (Andes v1); 0 if not completed"),
     "token_qoe_v2": ("float64", "", "token-timeline QoE in [0, 1] (Andes v2); 0 if not completed"),
+    "quality": ("float64", "", "whether the answer is correct: 1 or 0; NaN where unknown, or not completed"),
     "slo_met": ("bool", "", "completed within every bound of its class"),
     "xpu_s": ("float64", "xPU s", "its share of active xPU time"),
     "energy_j": ("float64", "J", "its share of active energy at the facility: xPU + host, after PUE, without waste"),
@@ -176,6 +177,7 @@ class Result:
         observed_s: from warmup_s to the horizon or, without one, to the end of the run [s]; the denominator of goodput,
             as in vLLM's and AIPerf's benchmarks.
         seed: root seed.
+        task: benchmark that `quality` of the requests is about, ``labels`` where a workload brought its own, or None.
         wall_s: wall-clock time of the loop [s]; loop_requests_per_s = requests / wall_s.
     """
 
@@ -191,6 +193,7 @@ class Result:
     observed_s: float
     seed: int
     wall_s: float = 0.0
+    task: str | None = None
     setup: dict[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:

@@ -32,7 +32,7 @@ from sim.results import Result
 from sim.rng import Streams
 from sim.routing.base import Router
 from sim.serving.timer import Timer
-from sim.tables import request_table, span_table, timeline_table
+from sim.tables import answer_quality, request_table, span_table, timeline_table
 from sim.workload.base import Workload
 
 EVENTS_BETWEEN_LOOKS = 2000  #: events between two looks at the wall clock
@@ -236,7 +236,8 @@ class _Run:
         observer.close(end_s)
         observer.fold()
         records = observer.table()
-        requests = request_table(records, observer.slo_classes, warmup_s, self.horizon_s)
+        quality = answer_quality(records, self.pools, self.quality)
+        requests = request_table(records, observer.slo_classes, warmup_s, self.horizon_s, quality)
         requests |= request_columns(records, self.pools, end_s)
         totals = [close_totals(pool, requests, observer.steps[pool.index], end_s) for pool in self.pools]
         observed = (self.horizon_s if math.isfinite(self.horizon_s) else end_s) - warmup_s
@@ -253,6 +254,7 @@ class _Run:
             observed_s=max(observed, 0.0),
             seed=self.seed,
             wall_s=time.perf_counter() - started,
+            task=self.quality.task,
         )
 
 

@@ -9,6 +9,7 @@ from sim import qoe
 from sim.accounting.ledger import rates_of
 from sim.fleet.pool import LivePool
 from sim.observer import COMPLETED, Observer
+from sim.quality import Answers
 from sim.results import REQUEST_COLUMNS, SPAN_COLUMNS, TIMELINE_COLUMNS, Columns
 from sim.timeline import Series, align
 from sim.units import JOULES_PER_KWH
@@ -21,8 +22,9 @@ def request_table(
     slo_classes: tuple[qoe.SLOClass, ...],
     warmup_s: float,
     horizon_s: float,
+    quality: FloatArray,
 ) -> Columns:
-    """Identity, times and QoE of every request; accounting comes from `sim.accounting.ledger`."""
+    """Identity, times, QoE and quality of every request; accounting comes from `sim.accounting.ledger`."""
     done = records["status"] == COMPLETED
     down, arrival = records["downlink_s"], records["arrival_s"]
     nan = np.where(done, 0.0, np.nan)  # times of a request that did not complete do not apply
@@ -55,9 +57,19 @@ def request_table(
         "preemptions": records["preemptions"],
         "token_qoe": records["token_qoe"],
         "token_qoe_v2": records["token_qoe_v2"],
+        "quality": quality,
         "slo_met": done & qoe.slo_met(ttft, tpot, e2e, *bounds),
     }
     return typed(columns, REQUEST_COLUMNS)
+
+
+def answer_quality(records: dict[str, FloatArray], pools: list[LivePool], answers: Answers) -> FloatArray:
+    """How correct the answer of every request is: that of the pool which completed it."""
+    quality = np.full(len(records["status"]), np.nan)
+    for pool in pools:
+        mine = np.flatnonzero((records["pool"] == pool.index) & (records["status"] == COMPLETED))
+        quality[mine] = answers.answered(mine, pool.name)  # requests are in the order of their numbers, from 0
+    return quality
 
 
 def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> Columns:

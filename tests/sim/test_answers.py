@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from scipy.stats import multivariate_normal
 
+from analysis.metrics import summarize
+from analysis.table import rows as table_rows
 from sim import InputError, QualityModel
 from sim.copula import both, normal_quantile, tetrachoric
 from sim.draws import BLOCK, Normals
@@ -191,6 +193,44 @@ def test_a_router_sees_the_answers_of_its_run() -> None:
     chosen = simulate(fleet, rows, ByAnswer(), quality=QualityModel("mmlu"), seed=5).requests["pool"]
     same = answers(QualityModel("mmlu"), Served("one", "toy", {"mmlu": 0.6}), seed=5).answered(np.arange(500), "one")
     assert ((chosen == 0) == (same == 1.0)).all()
+
+
+def test_results_hold_the_quality_of_the_answers_that_were_served() -> None:
+    fleet = fleet_of(pool("one", quality={"mmlu": 0.6}), pool("two", quality={"mmlu": 0.7}), pool("dark", quality={}))
+    rows = [(0.001 * i, 10, 2) for i in range(400)]
+    result = simulate(fleet, [*rows, (0.5, 10, 10**6)], InTurn(2), quality=QualityModel("mmlu"), oversize="reject")
+    quality, chosen = result.requests["quality"], result.requests["pool"]
+    made = answers(QualityModel("mmlu"), *(Served(p.name, "toy", dict(p.quality or {})) for p in fleet.pools), seed=0)
+    for index, name in enumerate(("one", "two")):
+        mine = np.flatnonzero(chosen == index)
+        assert (quality[mine] == made.answered(mine, name)).all()
+    assert math.isnan(quality[400]), "it was rejected"
+    summary = summarize(result)
+    assert summary["total"]["answer_task"] == "mmlu"
+    assert summary["total"]["answer_quality"] == pytest.approx(quality[:400].mean())
+    assert summary["by_pool"]["two"]["answer_quality"] == pytest.approx(quality[chosen == 1].mean())
+    assert summary["by_pool"]["dark"]["answer_quality"] is None
+    assert any("correct, by MMLU" in row.label for row in table_rows(summary))
+
+
+def test_quality_is_unknown_where_any_answer_is() -> None:
+    fleet = fleet_of(pool("one", quality={"mmlu": 0.6}), pool("dark", quality={}))
+    summary = summarize(simulate(fleet, [(0.0, 10, 2)] * 8, InTurn(2), quality=QualityModel("mmlu")))
+    assert summary["by_pool"]["one"]["answer_quality"] is not None
+    assert summary["total"]["answer_quality"] is None
+    none = summarize(simulate(fleet, [(0.0, 10, 2)] * 8))
+    assert none["total"]["answer_task"] is None
+    assert not any("correct" in row.label for row in table_rows(none))
+
+
+@dataclass
+class InTurn:
+    """The first pools in turn; a request that is too long is refused."""
+
+    count: int
+
+    def choose(self, request: Request, fleet: FleetView) -> PoolView | None:
+        return fleet.pools[request.id % self.count]
 
 
 @pytest.mark.parametrize("score", [0.0, 1.0])
