@@ -149,10 +149,13 @@ def _pool(row: Row, given: Mapping[str, Any], search: Sequence[Path]) -> Pool:
         except InputError as error:
             raise InputError("hardware", error.value, error.accepted, row.where) from None
     pool = pool_of(stated, given, search, row.where)
-    if "engine.sorted_sampling" in given:
-        return pool
     # clients of a server that state no sampling get what comes with the model
-    return replace(pool, engine=replace(pool.engine, sorted_sampling=pool.model.sorted_sampling))
+    sampling = {
+        name: getattr(pool.model, name)
+        for name in ("sorted_sampling", "penalized_sampling")
+        if f"engine.{name}" not in given
+    }
+    return replace(pool, engine=replace(pool.engine, **sampling))
 
 
 def _stages(row: Row) -> list[_Stage]:

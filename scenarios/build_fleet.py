@@ -129,6 +129,7 @@ def _engine(engine: Section) -> EngineSettings:
         max_model_len=engine.get("max_model_len", whole, None),
         async_scheduling=engine.get("async_scheduling", boolean, default.async_scheduling),
         sorted_sampling=engine.get("sorted_sampling", boolean, default.sorted_sampling),
+        penalized_sampling=engine.get("penalized_sampling", boolean, default.penalized_sampling),
         front_end_s=engine.get("front_end_s", seconds, default.front_end_s),
         tokenize_s=engine.get("tokenize_s", seconds, default.tokenize_s),
         tokenize_s_per_token=engine.get("tokenize_s_per_token", seconds, default.tokenize_s_per_token),

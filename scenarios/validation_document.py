@@ -70,7 +70,8 @@ _METHOD = """\
 - **Coefficients** belong to the xPU; there is none for a run, a workload or a model. Where one was fitted to figures of
   this page, agreement with those is no test of it: the last section gives every source. Chosen after seeing these runs:
   the time a layer on the RTX 4090, the time a step on the RTX PRO 6000, which rows of the skew tables count, on H100
-  the time of a MoE layer and of sorting for top-p sampling, and the front end. All else comes from kernel times."""
+  the time of a MoE layer, of sorting for top-p sampling and of repetition penalties (both Qwen2.5 runs: they are no
+  test of it), and the front end. All else comes from kernel times."""
 
 
 @dataclass(slots=True)

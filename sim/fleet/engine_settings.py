@@ -35,6 +35,7 @@ class EngineSettings:
         offload_bytes: host memory of a replica that keeps evicted prefixes; 0 drops them [bytes].
         offload_bytes_per_s: speed at which they are loaded again, while the replica computes nothing [bytes/s].
         sorted_sampling: True if every step sorts all logits, as vLLM up to 0.15 does to sample by top-p or top-k.
+        penalized_sampling: True if every step applies repetition penalties, for which vLLM counts what was generated.
         scheduler: order of admission: ``fcfs``, ``priority`` (smaller first), ``sjf`` (fewest tokens), ``edf``
             (earliest deadline), ``vtc`` (fair share by tenant); see `sim.serving.queues`; or ``andes`` (QoE-aware).
         andes_quantum_s: time between two decisions of ``andes`` [s].
@@ -60,6 +61,7 @@ class EngineSettings:
     max_model_len: int | None = None
     async_scheduling: bool = False
     sorted_sampling: bool = False
+    penalized_sampling: bool = False
     padding: tuple[int, ...] = ()
     prefix_caching: bool = False
     front_end_s: float = 0.0
@@ -95,7 +97,7 @@ class EngineSettings:
         number("engine.gpu_memory_utilization", self.gpu_memory_utilization, "a share in (0, 1]", above=0.0, high=1.0)
         if self.max_model_len is not None:
             whole("engine.max_model_len", self.max_model_len, "at least 2 tokens, or null", low=2)
-        for key in ("async_scheduling", "sorted_sampling", "prefix_caching"):
+        for key in ("async_scheduling", "sorted_sampling", "penalized_sampling", "prefix_caching"):
             instance(f"engine.{key}", getattr(self, key), bool, "true | false")
         for key in ("front_end_s", "tokenize_s", "tokenize_s_per_token", "detokenize_s"):
             number(f"engine.{key}", getattr(self, key), "a time >= 0 s", low=0.0)

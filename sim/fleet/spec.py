@@ -191,6 +191,7 @@ class Pool:
             self.node_xpus,
             self.internode,
             self.engine.max_num_batched_tokens,
+            self.engine.penalized_sampling,
         )
 
 

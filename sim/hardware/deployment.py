@@ -19,6 +19,7 @@ class Deployment:
         tp, pp: tensor and pipeline parallelism: xPUs that share each layer, and stages of layers.
         precision, kv_precision: number formats of weights and KV cache.
         sorted_sampling: True if every step sorts the logits, as sampling by top-p or top-k does.
+        penalized_sampling: True if every step applies repetition penalties.
         expert_parallel: True if each xPU of a stage keeps whole experts instead of a part of each.
         interconnect: what joins the xPUs of a node; None for what the xPU's own entry has.
         node_xpus: xPUs a node; None if all stand in one. internode: what joins nodes.
@@ -37,6 +38,7 @@ class Deployment:
     node_xpus: int | None = None
     internode: Interconnect | None = None
     budget: int = 2048
+    penalized_sampling: bool = False
 
     @property
     def kv_bytes_per_token_and_xpu(self) -> float:

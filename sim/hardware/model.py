@@ -60,6 +60,7 @@ class Model:
         experts, experts_per_token, moe_layers, expert_params: MoE only: routed experts a layer, those a token visits,
             how many layers have them, and parameters of one expert.
         sorted_sampling: True if the generation config that comes with the model samples by top-p or top-k.
+        penalized_sampling: True if that config penalizes repetition.
         checkpoint_precision: number format of the published weights, or empty.
         weight_sparsity: share of the layers' weights that are pruned: neither stored nor read, but for 2 bits of place
             for each that is kept (two of four); they are multiplied all the same.
@@ -94,6 +95,7 @@ class Model:
     moe_layers: int = 0
     expert_params: float = 0.0
     sorted_sampling: bool = False
+    penalized_sampling: bool = False
     checkpoint_precision: str = ""
     weight_sparsity: float = 0.0
     quality: Mapping[str, float] = field(default_factory=dict)

@@ -64,7 +64,8 @@ class PipelineTiming:
             and cost.eps_w <= head * tau_w
             and (not prefills or (self.rho_j <= head * self.rho * share and self.rho_w_j <= head * self.rho_w * share))
         )
-        return StepCost(fixed_s, fixed_j, tau, cost.eps, cost.alpha, tau_w, cost.eps_w, capped_never, share)
+        omega = cost.omega / batches
+        return StepCost(fixed_s, fixed_j, tau, cost.eps, cost.alpha, tau_w, cost.eps_w, capped_never, share, omega)
 
     def _joules(self, decoding: int, prefill_tokens: int, prefills: int, batches: int) -> float:
         """Energy of all micro-batches: prompts fill as few as their budget allows, decodes are spread evenly."""

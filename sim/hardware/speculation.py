@@ -110,4 +110,5 @@ def _sum(one: StepCost, other: StepCost, times: int) -> StepCost:
         one.eps_w + times * other.eps_w,
         one.never_capped and other.never_capped,
         one.spread,
+        one.omega,
     )

@@ -7,9 +7,10 @@ steps are an arithmetic progression and the engine can jump over them (see `sim.
       + tau * ((1 - alpha) * S + alpha * n * M)                                               decode attention
       + tau_w * S_w                                                     decode attention, sliding-window layers
       + (rho * pairs + rho_w * pairs_w) * spread                        prefill attention
+      + omega * O                                                       repetition penalties
 
-with S the sum and M the longest of the n decode contexts, S_w the sum of contexts cut off at the window, and pairs
-the (query, context) pairs of the prefill chunks. Each group of GEMMs (dense layers, routed experts, output head) takes
+with S the sum and M the longest of the n decode contexts, S_w the sum of contexts cut off at the window, pairs the
+(query, context) pairs of the prefill chunks, and O the tokens that the n have generated. Each group of GEMMs (dense layers, routed experts, output head) takes
 max(FLOP / (e_c * peak), bytes / (e_w * bandwidth)). Dynamic energy has the same form without alpha: each class takes
 active power while it runs and energy by FLOP and byte, at most what the chip's peak power gives (`PowerCoefficients`).
 Total energy adds static power times t. Where that would exceed the TDP the chip slows down instead:
@@ -38,6 +39,7 @@ class StepCost(NamedTuple):
         tau_w, eps_w: time and energy per windowed decode context token [s], [J].
         never_capped: True if no context can push this step over the power limit.
         spread: share of the step's prefill attention that its duration is made of; the rest runs beside it.
+        omega: time per token that the decoding sequences have generated so far [s]; hosts take it, so no energy.
     """
 
     fixed_s: float
@@ -49,6 +51,7 @@ class StepCost(NamedTuple):
     eps_w: float
     never_capped: bool
     spread: float = 1.0
+    omega: float = 0.0
 
 
 class StepTiming(Protocol):
@@ -112,6 +115,10 @@ class RooflineTiming:
         self.idle_w = xpu.idle_w * tp
         self.headroom_w = (xpu.tdp_w - power.static_w) * tp
         self._host_s = eff.step_overhead_s + eff.peer_overhead_s * (tp - 1)
+        self._omega = 0.0
+        if deployment.penalized_sampling:
+            self._host_s += eff.penalty_step_s
+            self._omega = eff.penalty_token_s
         self._gemms_cache: dict[int, tuple[float, float]] = {}
         self._head_cache: dict[int, tuple[float, float]] = {}
 
@@ -165,7 +172,9 @@ class RooflineTiming:
             and self._eps_w <= head * tau_w
             and (not prefills or (self.rho_j <= head * self.rho and self.rho_w_j <= head * self.rho_w))
         )
-        return StepCost(fixed_s, fixed_j, tau, self._eps, alpha, tau_w, self._eps_w, never_capped)
+        return StepCost(
+            fixed_s, fixed_j, tau, self._eps, alpha, tau_w, self._eps_w, never_capped, omega=self._omega
+        )
 
     def _attention_start_s(self, decoding: int, prefill_tokens: int, prefills: int) -> float:
         """Attention time that does not depend on contexts: launches, split and merge, and the rounding up to tiles."""

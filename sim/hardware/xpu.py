@@ -40,6 +40,8 @@ class TimingCoefficients:
         attn_pad: context tokens that tiles add to each query row of a step with prefill.
         idle_tile_s: time of a tile without work, in a step with prefill [s].
         sort_s: time to sort one logit of one sequence, for sampling by top-p or top-k [s].
+        penalty_step_s, penalty_token_s: time a step to apply repetition penalties, and time for each token that its
+            decoding sequences have generated: the host counts all of them anew [s].
         skew_decode, skew_mixed: attention skew alpha of steps without and with prefill, as (KV heads, alpha) and
             (query heads, alpha), over all sequences on one xPU. With M the longest of n contexts of sum S, decode
             attention takes as long as S + alpha * (n * M - S) tokens.
@@ -66,6 +68,8 @@ class TimingCoefficients:
     attn_pad: float = 0.0
     idle_tile_s: float = 0.0
     sort_s: float = 0.0
+    penalty_step_s: float = 0.0
+    penalty_token_s: float = 0.0
     peer_overhead_s: float = 0.0
     skew_decode: Knots = ()
     skew_mixed: Knots = ()
@@ -90,6 +94,8 @@ class TimingCoefficients:
             "sort_s",
             "moe_overhead_s",
             "peer_overhead_s",
+            "penalty_step_s",
+            "penalty_token_s",
         )
         check_finite("timing", self, positive=positive, non_negative=(*overheads, "activation_passes", "attn_pad"))
         if self.link_bytes_per_s is not None:

@@ -6,8 +6,8 @@ from bisect import bisect_left
 
 from sim.hardware.timing import StepCost, StepTiming
 
-#: a `StepCost` as seconds + 1j * joules: fixed, kappa, skew [s], windowed, whether it can never be capped, and spread
-Cost = tuple[complex, complex, float, complex, bool, float]
+#: a `StepCost` as seconds + 1j * joules: fixed, kappa, skew [s], windowed, whether it can never be capped, spread, omega
+Cost = tuple[complex, complex, float, complex, bool, float, float]
 
 
 class Shared:
@@ -43,6 +43,7 @@ class Shared:
             complex(step.tau_w, step.eps_w) / self._parts,
             step.never_capped and padded.never_capped,
             step.spread,
+            step.omega / self._parts,
         )
         if prefills:
             self.mixed_costs[decoding, prefill_tokens, prefills] = cost

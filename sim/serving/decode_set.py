@@ -37,7 +37,7 @@ class DecodeSet:
         n: sequences in the set.
         parts: parts of a token that contexts are counted in; pace: parts that a sequence gains a step; queries: tokens
             that it has in a step, drafted ones included; ahead: parts that it holds memory for beyond its context.
-        context: sum of the contexts that the next step reads [parts].
+        context: sum of the contexts that the next step reads [parts]; prompts: prompts in it [parts].
         j: counter of the next step.
         by_class: n by SLO class.
         running: admitted sequences in order of admission, prompts in prefill included.
@@ -51,8 +51,8 @@ class DecodeSet:
     __slots__ = (
         "_below", "_block", "_by_context", "_by_moment", "_contexts", "_equal", "_finishes", "_residues", "_skewed",
         "_slack", "_window", "_window_context", "_window_parts", "_windows", "active_w", "ahead", "base", "block_size",
-        "by_class", "context", "first_row", "j", "n", "now_intensity", "pace", "parts", "preemption_gaps", "queries",
-        "rows", "running", "varying",
+        "by_class", "context", "first_row", "j", "n", "now_intensity", "pace", "parts", "preemption_gaps", "prompts",
+        "queries", "rows", "running", "varying",
     )
     # fmt: on
 
@@ -76,7 +76,7 @@ class DecodeSet:
         self.varying = False
         self.running: dict[Sequence, None] = {}
         self.by_class = [0] * classes
-        self.n = self.context = self.j = self.base = 0
+        self.n = self.context = self.prompts = self.j = self.base = 0
         self._residues = [0] * self._block
         self._finishes: list[tuple[int, int, Sequence]] = []  # heap: counter at which a sequence has ended
         self._skewed = skewed
@@ -100,6 +100,7 @@ class DecodeSet:
         seq.marks = (self._equal, self._by_context, self._by_moment)
         self.n += 1
         self.context += context
+        self.prompts += request.prompt * self.parts
         self.by_class[request.slo_class] += 1
         self._residues[(offset + self.ahead) % self._block] += 1
         steps = -((seq.emitted - seq.target) * self.parts // self.pace)
@@ -120,6 +121,7 @@ class DecodeSet:
         seq.last_row = self.first_row + len(self.rows) - 1
         self.n -= 1
         self.context -= context
+        self.prompts -= seq.request.prompt * self.parts
         self.by_class[seq.request.slo_class] -= 1
         self._residues[(seq.offset + self.ahead) % self._block] -= 1
         if self._window:

@@ -95,7 +95,7 @@ class Spans(Scheduler):
                 k = min(k, self._steps_in_memory(k))
         if self._windows and (full := self.next_full_window()) is not None and k > full - j:
             k = full - j
-        equal, kappa, skew, windowed, never_capped, spread = cost
+        equal, kappa, skew, windowed, never_capped, spread, omega = cost
         rho, rho_w = self._rho, self._rho_w
         if spread != 1.0:
             rho, rho_w = complex(rho.real * spread, rho.imag), complex(rho_w.real * spread, rho_w.imag)
@@ -103,6 +103,9 @@ class Spans(Scheduler):
         if windowed:
             equal += windowed * self._window_context
             growth = windowed * (self._below * self.pace)
+        if omega:
+            equal += omega * (self.context - self.prompts)
+            growth += omega * (n * self.pace)
         if skew and n:
             skew *= n
             equal += skew * (self.longest() + j * self.pace)

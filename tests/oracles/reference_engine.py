@@ -427,6 +427,7 @@ class ReferenceEngine:
         tau, rho, rho_w = cost.tau, timing.rho * cost.spread, timing.rho_w * cost.spread
         kappa = tau * (1 - cost.alpha)
         rest = cost.fixed_s + tau * cost.alpha * (skew + sum(contexts)) + cost.tau_w * windowed
+        rest += cost.omega * sum(float(self.context(job)) - job.prompt for job in decoding)
         seconds = rest + kappa * sum(contexts) + rho * sum(pairs) + rho_w * sum(pairs_w)
         if joules > seconds * timing.headroom_w:  # the chip slows down to its power limit
             head = timing.headroom_w

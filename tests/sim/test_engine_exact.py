@@ -32,8 +32,8 @@ class ToyTiming:
 
     static_w, idle_w = 100.0, 50.0
 
-    def __init__(self, alpha: float, window: int, headroom_w: float, spread: float) -> None:
-        self.alpha, self.window, self.headroom_w, self.spread = alpha, window, headroom_w, spread
+    def __init__(self, alpha: float, window: int, headroom_w: float, spread: float, omega: float) -> None:
+        self.alpha, self.window, self.headroom_w, self.spread, self.omega = alpha, window, headroom_w, spread, omega
         self.skewed = alpha > 0
         self.rho, self.rho_j = 3e-6, 4e-4
         self.rho_w, self.rho_w_j = (1e-6, 2e-4) if window else (0.0, 0.0)
@@ -44,7 +44,7 @@ class ToyTiming:
         alpha = self.alpha * (0.5 if prefills else 1.0) / max(decoding, 1)
         return StepCost(
             fixed, 0.2 + 0.01 * tokens, 2e-6, 3e-4, alpha, 1e-6 if self.window else 0.0,
-            1e-4 if self.window else 0.0, False, 1.0 / (1 + prefills) if prefills and self.spread else 1.0,
+            1e-4 if self.window else 0.0, False, 1.0 / (1 + prefills) if prefills and self.spread else 1.0, self.omega,
         )  # fmt: skip
 
 
@@ -187,6 +187,7 @@ def scenarios(draw: st.DrawFn) -> dict:
         "jobs": jobs, "block": block, "budget": budget, "max_seqs": max_seqs, "blocks": blocks,
         "alpha": draw(st.sampled_from([0.0, 0.3, 1.0])), "window": draw(st.sampled_from([0, 0, 7, 33])),
         "headroom_w": draw(st.sampled_from([1e9, 60.0, 25.0])), "spread": draw(st.sampled_from([0.0, 1.0])),
+        "omega": draw(st.sampled_from([0.0, 0.0, 1e-5])),
         "period": draw(st.sampled_from([math.inf, 0.05, 0.7])),
         "rules": draw(rules(block, drafts)),
         "failures": tuple(draw(st.lists(st.integers(1, 10**6), max_size=2).map(lambda each: [f * 2.7182818e-6 for f in each]))),
@@ -196,7 +197,7 @@ def scenarios(draw: st.DrawFn) -> dict:
 #: The power limit begins to bind in a step that needs exactly its limit.
 AT_THE_LIMIT = {
     "jobs": [(0.0, 66, 1, 33, ())], "block": 1, "budget": 5, "max_seqs": 1, "blocks": 67, "alpha": 0.0, "window": 0,
-    "headroom_w": 60.0, "spread": 0.0, "period": math.inf, "rules": Rules(), "failures": (),
+    "headroom_w": 60.0, "spread": 0.0, "omega": 0.0, "period": math.inf, "rules": Rules(), "failures": (),
 }  # fmt: skip
 
 
@@ -219,7 +220,7 @@ def _parts(charge: complex) -> list[float]:
 
 
 def compare(case: dict) -> None:
-    timing = ToyTiming(case["alpha"], case["window"], case["headroom_w"], case["spread"])
+    timing = ToyTiming(case["alpha"], case["window"], case["headroom_w"], case["spread"], case["omega"])
     varying = math.isfinite(case["period"])
     signal = StepSignal(case["period"], [100.0, 0.0, 350.0]) if varying else Constant(200.0)
     jobs = [Job(i, *job) for i, job in enumerate(case["jobs"])]

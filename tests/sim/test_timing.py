@@ -354,6 +354,14 @@ def test_sorting_costs_by_the_vocabulary() -> None:
     assert extra == pytest.approx(16 * LLAMA.vocab * 1e-10, rel=1e-9)
 
 
+def test_penalties_take_a_step_and_what_was_generated() -> None:
+    chip = with_timing(ideal(H100), penalty_step_s=3e-4, penalty_token_s=4e-8)
+    plain, penal = (timing(LLAMA, chip, penalized_sampling=flag).step(16, 0, 0) for flag in (False, True))
+    assert penal.fixed_s - plain.fixed_s == pytest.approx(3e-4, rel=1e-9)
+    assert (plain.omega, penal.omega) == (0.0, 4e-8)
+    assert penal.fixed_j == plain.fixed_j  # the host takes it
+
+
 def test_an_all_reduce_takes_one_shot_or_two() -> None:
     chip = with_timing(ideal(H100), link_bytes_per_s=1e11, link_latency_s=1e-5)
     four, lone = timing(LLAMA, chip, tp=4), with_timing(chip, link_bytes_per_s=1e30, link_latency_s=0.0)
