@@ -57,7 +57,7 @@ XPU_KEYS: Mapping[str, Units] = {
     "timing.attn_start": _START,
     **dict.fromkeys(("timing.gemm_tile", "timing.attn_pad"), _TOKENS),
     "timing.attn_tile": {"rows": 1.0},
-    **dict.fromkeys((f"timing.{name}" for name in ("idle_tile_s", "sort_s", "penalty_step_s", "penalty_token_s")), _SHORT),
+    **{f"timing.{name}": _SHORT for name in ("idle_tile_s", "sort_s", "penalty_step_s", "penalty_token_s")},
     "timing.activation_passes": {"passes": 1.0},
     **dict.fromkeys(("timing.narrow_eff", "timing.moe_eff"), _RATIO),
     **{f"power.{name}": _WATTS for name in ("static_w", "compute_w", "memory_w", "active_w", "peak_w")},

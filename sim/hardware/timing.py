@@ -10,8 +10,8 @@ steps are an arithmetic progression and the engine can jump over them (see `sim.
       + omega * O                                                       repetition penalties
 
 with S the sum and M the longest of the n decode contexts, S_w the sum of contexts cut off at the window, pairs the
-(query, context) pairs of the prefill chunks, and O the tokens that the n have generated. Each group of GEMMs (dense layers, routed experts, output head) takes
-max(FLOP / (e_c * peak), bytes / (e_w * bandwidth)). Dynamic energy has the same form without alpha: each class takes
+(query, context) pairs of the prefill chunks, and O the tokens that the n have generated. Each group of GEMMs (dense
+layers, routed experts, output head) takes max(FLOP / (e_c * peak), bytes / (e_w * bandwidth)). Dynamic energy has the same form without alpha: each class takes
 active power while it runs and energy by FLOP and byte, at most what the chip's peak power gives (`PowerCoefficients`).
 Total energy adds static power times t. Where that would exceed the TDP the chip slows down instead:
 t = E_dyn / (TDP - P_static).

@@ -6,7 +6,8 @@ from bisect import bisect_left
 
 from sim.hardware.timing import StepCost, StepTiming
 
-#: a `StepCost` as seconds + 1j * joules: fixed, kappa, skew [s], windowed, whether it can never be capped, spread, omega
+#: a `StepCost` as seconds + 1j * joules: fixed, kappa, skew [s], windowed, whether it can never be capped, spread and
+#: omega [s]
 Cost = tuple[complex, complex, float, complex, bool, float, float]
 
 
