@@ -11,10 +11,10 @@ steps are an arithmetic progression and the engine can jump over them (see `sim.
 
 with S the sum and M the longest of the n decode contexts, S_w the sum of contexts cut off at the window, pairs the
 (query, context) pairs of the prefill chunks, and O the tokens that the n have generated. Each group of GEMMs (dense
-layers, routed experts, output head) takes max(FLOP / (e_c * peak), bytes / (e_w * bandwidth)). Dynamic energy has the same form without alpha: each class takes
-active power while it runs and energy by FLOP and byte, at most what the chip's peak power gives (`PowerCoefficients`).
-Total energy adds static power times t. Where that would exceed the TDP the chip slows down instead:
-t = E_dyn / (TDP - P_static).
+layers, routed experts, output head) takes max(FLOP / (e_c * peak), bytes / (e_w * bandwidth)). Dynamic energy has the
+same form without alpha: each class takes active power while it runs and energy by FLOP and byte, at most what the
+chip's peak power gives (`PowerCoefficients`). Total energy adds static power times t. Where that would exceed the TDP
+the chip slows down instead: t = E_dyn / (TDP - P_static).
 """
 
 from __future__ import annotations
@@ -172,9 +172,7 @@ class RooflineTiming:
             and self._eps_w <= head * tau_w
             and (not prefills or (self.rho_j <= head * self.rho and self.rho_w_j <= head * self.rho_w))
         )
-        return StepCost(
-            fixed_s, fixed_j, tau, self._eps, alpha, tau_w, self._eps_w, never_capped, omega=self._omega
-        )
+        return StepCost(fixed_s, fixed_j, tau, self._eps, alpha, tau_w, self._eps_w, never_capped, omega=self._omega)
 
     def _attention_start_s(self, decoding: int, prefill_tokens: int, prefills: int) -> float:
         """Attention time that does not depend on contexts: launches, split and merge, and the rounding up to tiles."""

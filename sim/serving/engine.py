@@ -48,7 +48,8 @@ class Engine(Spans):
         options, prefix: see `Scheduler`.
 
     Attributes:
-        lost, lost_g, lost_gs: `busy`, `busy_g` and `busy_gs` of steps that `halt` cut short; cuts: (start [s], end [s], dynamic power [W]).
+        lost, lost_g, lost_gs: `busy`, `busy_g` and `busy_gs` of steps that `halt` cut short; cuts: (start [s], end [s],
+            dynamic power [W]).
         cancelled: sequences to drop at the next boundary.
     """
 

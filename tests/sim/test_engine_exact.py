@@ -190,7 +190,7 @@ def scenarios(draw: st.DrawFn) -> dict:
         "omega": draw(st.sampled_from([0.0, 0.0, 1e-5])),
         "period": draw(st.sampled_from([math.inf, 0.05, 0.7])),
         "rules": draw(rules(block, drafts)),
-        "failures": tuple(draw(st.lists(st.integers(1, 10**6), max_size=2).map(lambda each: [f * 2.7182818e-6 for f in each]))),
+        "failures": tuple(f * 2.7182818e-6 for f in draw(st.lists(st.integers(1, 10**6), max_size=2))),
     }  # fmt: skip
 
 
