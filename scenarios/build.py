@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scenarios.build_fleet import build_fleet, check_pools
+from scenarios.build_fleet import build_fleet, build_network_energy, check_pools
 from scenarios.entries import Catalogue
 from scenarios.progress import MODES
 from scenarios.schema import Check, Section, boolean, integer, list_of, number, one_of, text
@@ -20,7 +20,7 @@ from sim.quality import QualityModel
 from sim.routing.base import Router
 from sim.workload.base import Workload
 
-GROUPS = ("workload", "slo", "fleet", "router", "quality")
+GROUPS = ("workload", "slo", "fleet", "router", "quality", "network_energy")
 OVERSIZE = ("error", "reject")
 _POSITIVE: Check[float] = number("a number > 0, or null", above=0.0)
 
@@ -70,7 +70,7 @@ def build(config: Mapping[str, Any], search: Sequence[Path] = ()) -> Scenario:
     """Make everything that a run needs of a plain, resolved configuration.
 
     Args:
-        config: mapping with the groups `workload`, `slo`, `fleet`, `router` and `quality`, and the settings.
+        config: mapping with the groups (`GROUPS`), and the settings.
         search: folders of the user's own, looked in before the packaged catalogue.
 
     Raises:
@@ -86,7 +86,9 @@ def build(config: Mapping[str, Any], search: Sequence[Path] = ()) -> Scenario:
     workload = build_workload(groups["workload"], groups["slo"], settings.plugins)
     router = _plugin(groups["router"], settings.plugins)
     quality = _plugin(groups["quality"], settings.plugins) if groups["quality"].values else None
-    fleet = build_fleet(groups["fleet"], catalogue, settings.basis, settings.start_utc)
+    catalogue.note(groups["network_energy"].values)
+    energy = build_network_energy(groups["network_energy"])
+    fleet = build_fleet(groups["fleet"], catalogue, settings.basis, settings.start_utc, settings.plugins, energy)
     check_pools(fleet, router, groups["fleet"].key, single="sites" not in groups["fleet"].values)
     path = groups["workload"].values.get("path")
     inputs = (*([Path(path)] if isinstance(path, str) else []), *catalogue.files)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import fields
+from types import MappingProxyType
 from typing import Any
 
 from scenarios.build_accounts import cost_of, embodied_of, host_of
 from scenarios.build_site import SITE_KEYS, intensity_of, market_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
+from scenarios.targets import instantiate
 from sim.fleet.balancers import balancer_of
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
@@ -19,17 +22,33 @@ from sim.routing.base import Router
 from sim.units import BYTES_PER_VALUE
 
 SINGLE = "single"  #: name of site and pool where a fleet is one pool, written without `sites`
-_LINK_CHECKS: dict[str, Check[Any]] = {"shared": boolean, "outages": check_outages}  #: others are numbers
+#: keys of a link that are no plain numbers
+_LINK_CHECKS: dict[str, Check[Any]] = {
+    "shared": boolean,
+    "outages": check_outages,
+    "cells": integer(1),
+    "latency": anything,
+    "medium": text,
+}
 _PRECISION: Check[str] = one_of(*BYTES_PER_VALUE)
 
 
-def build_fleet(section: Section, catalogue: Catalogue, basis: str = "lca", start_utc: str | None = None) -> Fleet:
+def build_fleet(
+    section: Section,
+    catalogue: Catalogue,
+    basis: str = "lca",
+    start_utc: str | None = None,
+    plugins: Collection[str] = (),
+    network_energy: Mapping[str, float] = MappingProxyType({}),
+) -> Fleet:
     """Make the fleet of a configuration's `fleet` group.
 
     Args:
         section: with `sites` and `links`; or the keys of one site and one pool side by side, for a fleet of one pool.
         catalogue: where xPUs, models, grids, links and hosts come from.
         basis, start_utc: for grids that do not say their own.
+        plugins: packages that the user trusts, for latencies of their own.
+        network_energy: energy of a byte by a link's medium, for links that do not say theirs [J/byte].
     """
     section.get("about", anything, None)
     if "sites" not in section.values:
@@ -39,7 +58,9 @@ def build_fleet(section: Section, catalogue: Catalogue, basis: str = "lca", star
         pools = tuple(_pool(key, pool, catalogue) for key, pool in site.children("pools").items())
         sites.append(_site(name, site, pools, catalogue, basis, start_utc))
         site.finish()
-    links = tuple(_link(name, link, catalogue) for name, link in section.children("links").items())
+    links = tuple(
+        _link(name, link, catalogue, plugins, network_energy) for name, link in section.children("links").items()
+    )
     section.finish()
     with renamed("links", section.path("links")):
         return Fleet(tuple(sites), links)
@@ -159,21 +180,43 @@ def _engine(engine: Section) -> EngineSettings:
     return made
 
 
-def _link(name: str, link: Section, catalogue: Catalogue) -> Link:
-    """A link: the entry that `type` names, and any field set beside it."""
+def build_network_energy(section: Section) -> dict[str, float]:
+    """Energy of a byte by medium, as far as it is known [J/byte]."""
+    known = {}
+    for medium in section.values:
+        value = section.get(medium, anything, None)
+        if isinstance(value, Mapping):
+            value = value.get("value")
+        if value is not None:
+            known[medium] = number("an energy >= 0 J/byte, or null", low=0.0)(section.path(medium), value)
+    return known
+
+
+def _link(
+    name: str, link: Section, catalogue: Catalogue, plugins: Collection[str], network_energy: Mapping[str, float]
+) -> Link:
+    """A link: the entry that `type` names, of links or of interconnects, and any field set beside it."""
     link.get("about", anything, None)
     values: dict[str, Any] = {}
     kind = link.get("type", text, None)
     own = [field.name for field in fields(Link) if field.name not in ("name", "source", "target", "source_note")]
     if kind is not None:
-        entry = catalogue.entry("link", kind, link.path("type"))
-        values = {key: entry.values[key] for key in own if entry.values.get(key) is not None}
+        entry = catalogue.link(kind, link.path("type"))
+        values = {key: entry[key] for key in own if entry.get(key) is not None}
         values["source_note"] = kind
     source, target = link.get("source", text, CLIENT), link.need("target", text)
-    for key in own:
-        value = link.get(key, _LINK_CHECKS.get(key, number("a number >= 0", low=0.0)), None)
+    given = {key: link.get(key, _LINK_CHECKS.get(key, number("a number >= 0", low=0.0)), None) for key in own}
+    if given["latency"] is not None:
+        for key in ("latency_s", "latency_sigma"):  # what the entry says instead
+            values.pop(key, None)
+        with renamed("latency", link.path("latency")):
+            given["latency"] = instantiate(given["latency"], link.path("latency"), plugins)
+    for key, value in given.items():
         if value is not None:
             values[key] = value
             values["source_note"] = f"{kind or 'a link'}, {key} given in the configuration"
     link.finish()
-    return Link(name, source, target, **values)
+    if values.get("energy_j_per_byte") is None:
+        values["energy_j_per_byte"] = network_energy.get(values.get("medium", ""))
+    with renamed(f"links.{name}", link.key):
+        return Link(name, source, target, **values)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from scenarios.schema import nearest
 from sim.errors import InputError
 from sim.hardware import catalogue
 from sim.hardware.catalogue import Entry
@@ -65,6 +66,18 @@ class Catalogue:
         values = (entry.values.get("bytes_per_s"), entry.values.get("latency_s"))
         speed, latency = (value if isinstance(value, (int, float)) else -1.0 for value in values)
         return Interconnect(entry.id, speed, latency, str(entry.path))
+
+    def link(self, name: str, key: str) -> dict[str, Any]:
+        """Fields of a link by id, or of the link that an interconnect makes: what it carries, each way."""
+        if name in catalogue.list_entries("interconnect", self.search):
+            made = self.interconnect(name, key)
+            speed = made.bytes_per_s if made is not None else None
+            latency = made.latency_s if made is not None else None
+            return {"latency_s": latency, "up_bytes_per_s": speed, "down_bytes_per_s": speed, "shared": True}
+        if name not in (known := catalogue.list_entries("link", self.search)):
+            known += catalogue.list_entries("interconnect", self.search)
+            raise InputError(key, name, f"{nearest(name, known)}see `hybridfleet list links` and `... interconnects`")
+        return dict(self.entry("link", name, key).values)
 
     def note(self, about: object) -> None:
         """Count the values whose sources a configuration file tells under `about`."""

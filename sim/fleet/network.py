@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from simpy import Environment
 from simpy.events import Event, Timeout
 
@@ -26,15 +27,15 @@ _BLOCK = 1024  # latencies drawn at once: one numpy call costs as much as 50 dra
 class LiveLink:
     """Carries requests from clients to a site, anything else between its two ends, and counts the bytes of both ways.
 
-    A transfer arrives at its start + transmission + one-way latency, in the link's own time: an outage stops all of it.
-    Where the capacity is shared, the k transfers that are under way in one direction at an instant get 1/k of it each
-    (egalitarian processor sharing); else each has all of it.
+    A transfer arrives after the wait for a grant (up only) + transmission + one-way latency, in the link's own time: an
+    outage stops all of it. Where the capacity is shared, the k transfers that are under way in one direction (and cell)
+    at an instant get 1/k of it each (egalitarian processor sharing); else each has all of it.
 
     Args:
         env: the SimPy environment.
         spec: what the link is.
-        rng: for the latencies of client requests.
-        transfers: for the latencies of anything else, so that a policy moves no request's latency; `rng` by default.
+        streams: the run's. Latencies of requests and of anything else are drawn from two, so that a policy moves no
+            request's latency.
 
     Attributes:
         spec: what the link is.
@@ -43,55 +44,50 @@ class LiveLink:
     """
 
     __slots__ = (
-        "_chunk_s", "_down", "_drawn", "_drawn_transfers", "_env", "_rng", "_transfers", "_up", "bytes_down",
-        "bytes_up", "outages", "spec",
+        "_cell", "_chunk_s", "_down", "_env", "_grant", "_latency", "_latency_s", "_transfer_latency", "_up",
+        "bytes_down", "bytes_up", "outages", "spec",
     )  # fmt: skip
 
-    def __init__(
-        self, env: Environment, spec: Link, rng: np.random.Generator, transfers: np.random.Generator | None = None
-    ) -> None:
+    def __init__(self, env: Environment, spec: Link, streams: Streams) -> None:
         self.spec = spec
         self.bytes_up = 0.0
         self.bytes_down = 0.0
         self.outages = Outages(spec.outages) if spec.outages else None
         self._env = env
-        self._rng, self._transfers = rng, transfers or rng
-        self._drawn: list[float] = []
-        self._drawn_transfers: list[float] = []
+        self._latency_s = spec.latency_s
+        self._latency = self._transfer_latency = None
+        latency = spec.distribution
+        if latency is not None:
+            self._latency = Drawn(latency.draw, streams.get(f"link {spec.name}"))
+            self._transfer_latency = Drawn(latency.draw, streams.get(f"transfers {spec.name}"))
         self._chunk_s = spec.chunk_bytes / spec.down_bytes_per_s
         self._up, self._down = (
-            ProcessorSharing(env, capacity, self._after, self.outages)
+            [ProcessorSharing(env, capacity, self._after, self.outages) for _ in range(spec.cells)]
             if spec.shared and math.isfinite(capacity)
-            else None
+            else []
             for capacity in (spec.up_bytes_per_s, spec.down_bytes_per_s)
         )
+        uniform = np.random.Generator.random
+        self._cell = Drawn(uniform, streams.get(f"cells {spec.name}")) if spec.cells > 1 else None
+        granted = spec.grant_s or spec.grant_period_s
+        self._grant = Drawn(uniform, streams.get(f"grants {spec.name}")) if granted else None
 
     def upload(self, nbytes: float, request: Request, deliver: Deliver) -> None:
         """Send `nbytes` of `request` now and call `deliver(request)` when they have arrived.
 
         Sets `request.net_s` to the one-way latency drawn for it. Without latency and transmission it delivers at once.
         """
-        latency_s = request.net_s = self._latency_s(self._rng, self._drawn)
-        self.bytes_up += nbytes
-        if self._up is not None:
-            self._up.start(nbytes, latency_s, deliver, request)
-        else:
-            self._after(latency_s + nbytes / self.spec.up_bytes_per_s, deliver, request)
+        latency_s = request.net_s = self._latency_s if self._latency is None else self._latency.next()
+        self._send_up(nbytes, latency_s, deliver, request)
 
     def transfer(self, nbytes: float, up: bool, arrived: Callable[[], None]) -> None:
         """Send `nbytes` from source to target (`up`) or back, and call `arrived` when they are there, maybe at once."""
-        latency_s = self._latency_s(self._transfers, self._drawn_transfers)
-        spec = self.spec
+        latency_s = self._latency_s if self._transfer_latency is None else self._transfer_latency.next()
         if up:
-            self.bytes_up += nbytes
-            sharing, capacity = self._up, spec.up_bytes_per_s
+            self._send_up(nbytes, latency_s, _call, arrived)
         else:
             self.bytes_down += nbytes
-            sharing, capacity = self._down, spec.down_bytes_per_s
-        if sharing is not None:
-            sharing.start(nbytes, latency_s, _call, arrived)
-        else:
-            self._after(latency_s + nbytes / capacity, _call, arrived)
+            self._transmit(self._down, self.spec.down_bytes_per_s, nbytes, latency_s, _call, arrived)
 
     @property
     def is_up(self) -> bool:
@@ -111,6 +107,33 @@ class LiveLink:
         per_byte = self.spec.energy_j_per_byte
         return None if per_byte is None else per_byte * (self.bytes_up + self.bytes_down)
 
+    def _send_up(self, nbytes: float, latency_s: float, deliver: Callable[[Any], None], item: Any) -> None:
+        spec = self.spec
+        self.bytes_up += nbytes
+        if self._grant is None:
+            self._transmit(self._up, spec.up_bytes_per_s, nbytes, latency_s, deliver, item)
+            return
+        wait_s = spec.grant_s + spec.grant_period_s * self._grant.next()
+        self._after(wait_s, self._granted, (self._up, spec.up_bytes_per_s, nbytes, latency_s, deliver, item))
+
+    def _granted(self, rest: tuple[Any, ...]) -> None:
+        self._transmit(*rest)
+
+    def _transmit(
+        self,
+        cells: list[ProcessorSharing],
+        bytes_per_s: float,
+        nbytes: float,
+        latency_s: float,
+        deliver: Callable[[Any], None],
+        item: Any,
+    ) -> None:
+        if not cells:
+            self._after(latency_s + nbytes / bytes_per_s, deliver, item)
+            return
+        cell = 0 if self._cell is None else int(self._cell.next() * len(cells))
+        cells[cell].start(nbytes, latency_s, deliver, item)
+
     def _after(self, delay_s: float, deliver: Callable[[Any], None], item: Any) -> None:
         if self.outages is not None:
             delay_s = self.outages.later(self._env.now, delay_s) - self._env.now
@@ -121,13 +144,26 @@ class LiveLink:
         arrival = Timeout(self._env, delay_s, (deliver, item))
         arrival.callbacks.append(_arrived)
 
-    def _latency_s(self, rng: np.random.Generator, drawn: list[float]) -> float:
-        spec = self.spec
-        if spec.latency_sigma == 0.0:
-            return spec.latency_s
-        if not drawn:
-            drawn.extend((spec.latency_s * np.exp(spec.latency_sigma * rng.standard_normal(_BLOCK))).tolist())
-        return drawn.pop()
+
+class Drawn:
+    """Random numbers one by one, drawn many at once.
+
+    Args:
+        draw: gives as many as it is asked for, of a generator.
+        rng: the generator.
+    """
+
+    __slots__ = ("_draw", "_left", "_rng")
+
+    def __init__(self, draw: Callable[[np.random.Generator, int], npt.NDArray[np.float64]], rng: np.random.Generator):
+        self._draw, self._rng = draw, rng
+        self._left: list[float] = []
+
+    def next(self) -> float:
+        """The next one."""
+        if not self._left:
+            self._left = self._draw(self._rng, _BLOCK).tolist()
+        return self._left.pop()
 
 
 def _arrived(event: Event) -> None:
@@ -156,10 +192,7 @@ class Network:
 
     def __init__(self, env: Environment, fleet: Fleet, streams: Streams) -> None:
         self._places = {CLIENT, *(site.name for site in fleet.sites)}
-        self.links = tuple(
-            LiveLink(env, link, streams.get(f"link {link.name}"), streams.get(f"transfers {link.name}"))
-            for link in fleet.links
-        )
+        self.links = tuple(LiveLink(env, link, streams) for link in fleet.links)
         self._between = {
             pair: (live, up)
             for live in self.links
@@ -199,7 +232,7 @@ class Network:
             InputError: no link joins the two places.
         """
         link = self._link(source, target)
-        return 0.0 if link is None else link[0].spec.latency_s
+        return 0.0 if link is None else link[0].spec.median_latency_s
 
     def up(self, source: str, target: str) -> bool:
         """Whether what joins two places is in service now; False if nothing does."""

@@ -87,8 +87,9 @@ def check_outages(key: str, value: object) -> tuple[tuple[float, float], ...]:
         own = f"{key}[{index}]"
         if isinstance(span, str) or not isinstance(span, Sequence) or len(span) != 2:
             raise InputError(own, span, _ACCEPTED)
-        start = number(own, span[0], _ACCEPTED, low=0.0)
-        end = number(own, span[1], _ACCEPTED, above=start)
+        start, end = (number(own, time, _ACCEPTED, low=0.0) for time in span)
+        if start >= end:
+            raise InputError(own, [start, end], _ACCEPTED)
         if spans and start <= spans[-1][1]:
             accepted = f"outages in order and apart: this one is to begin after {spans[-1][1]:g} s"
             raise InputError(own, [start, end], accepted)

@@ -259,7 +259,9 @@ class LivePool:
         chunk = int(min(ahead, budget))
         prefill_s = ahead / chunk * self.timing.step(0, chunk, 1).fixed_s + self.timing.rho * prompt * prompt * 0.5
         wait_s = max(0.0, load - engine.max_num_seqs) / engine.max_num_seqs * mean_output * step_s
-        link_s = 2.0 * self.link.spec.latency_s if self.link is not None else 0.0
+        link_s = 0.0
+        if self.link is not None:
+            link_s = 2.0 * self.link.spec.median_latency_s + self.link.spec.mean_grant_s
         if self._front_end is not None:
             link_s += self._front_end.predicted_s(prompt)
         if engine.detokenize_s:

@@ -81,6 +81,33 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["run", "hydra.searchpath=[file:///tmp]"],
         ["hydra.searchpath='[file:///tmp]'", "--config-dir"],
     ),
+    # -- links
+    "link without bandwidth": (
+        ["run", "+fleet.links.to_cloud.up_bytes_per_s=0"],
+        ["fleet.links.to_cloud.up_bytes_per_s=0", "bytes/s"],
+    ),
+    "no such kind of link": (
+        ["run", "fleet.links.to_cloud.type=infiniban"],
+        ["fleet.links.to_cloud.type='infiniban'", "infiniband_ndr"],
+    ),
+    "outage that ends before it begins": (
+        ["run", "+fleet.links.to_cloud.outages=[[9,5]]"],
+        ["fleet.links.to_cloud.outages[0]=[9.0, 5.0]", "start_s < end_s"],
+    ),
+    "outages that overlap": (
+        ["run", "+fleet.links.to_cloud.outages=[[5,9],[7,12]]"],
+        ["fleet.links.to_cloud.outages[1]=[7.0, 12.0]", "begin after 9 s"],
+    ),
+    "latency of no such shape": (
+        ["run", "+fleet.links.to_cloud.latency={{_target_: sim.fleet.latency.Gamma, mean_s: -1}}"],
+        ["fleet.links.to_cloud.latency.mean_s=-1", "> 0 s"],
+    ),
+    "latency that runs code": (
+        ["run", "+fleet.links.to_cloud.latency={{_target_: os.system, command: ls}}"],
+        ["fleet.links.to_cloud.latency._target_='os.system'", "a class in sim"],
+    ),
+    "no such network energy": (["run", "network_energy=lots"], ["network_energy='lots'", "central"]),
+    "negative network energy": (["run", "network_energy.wan=-1"], ["network_energy.wan=-1", ">= 0 J/byte"]),
     # -- settings
     "seed is a word": (["run", "seed=two"], ["seed='two'", "whole number"]),
     "seed is negative": (["run", "seed=-1"], ["seed=-1", "at least 0"]),

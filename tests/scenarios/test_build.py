@@ -14,6 +14,7 @@ from scenarios.schema import Section, integer, unknown_key
 from scenarios.targets import check_targets, instantiate, locate
 from sim.accounting.cost import Owned, Rent
 from sim.errors import InputError
+from sim.fleet.latency import Gamma
 from sim.hardware import catalogue
 from sim.hardware.sizing import check_fit
 
@@ -156,6 +157,30 @@ def test_an_unknown_price_is_unknown_and_not_zero() -> None:
 def test_a_null_group_member_is_taken_out() -> None:
     fleet = built("fleet.sites.edge=null", "fleet.links.to_edge=null").fleet
     assert [site.name for site in fleet.sites] == ["cloud"]
+
+
+def test_links_take_what_stands_beside_their_type() -> None:
+    fleet = built(
+        "fleet.links.to_edge.type=5g_cells",
+        "+fleet.links.to_edge.cells=3",
+        "+fleet.links.to_cloud.latency={_target_: sim.fleet.latency.Gamma, mean_s: 0.02, cv: 0.5}",
+        "+fleet.links.to_cloud.outages=[[5, 9]]",
+        "+fleet.links.wan={type: infiniband_ndr, source: edge, target: cloud}",
+    ).fleet
+    edge, cloud, wan = fleet.links
+    assert (edge.cells, edge.shared, edge.grant_period_s, edge.medium) == (3, True, 0.005, "mobile")
+    assert isinstance(cloud.latency, Gamma)
+    assert (cloud.latency_s, cloud.outages) == (0.0, ((5.0, 9.0),))
+    assert (wan.up_bytes_per_s, wan.down_bytes_per_s, wan.latency_s, wan.shared) == (40e9, 40e9, 1.5e-5, True)
+
+
+def test_network_energy_is_filled_in_by_medium_where_a_link_does_not_say() -> None:
+    change = ("fleet.links.to_edge.type=wifi_lan_edge", "+fleet.links.to_cloud.energy_j_per_byte=1e-9")
+    assert [link.energy_j_per_byte for link in built().fleet.links] == [None, None]
+    assert [link.energy_j_per_byte for link in built("network_energy=low").fleet.links] == [2.4e-7, 2.4e-7]
+    assert [link.energy_j_per_byte for link in built("network_energy=central", *change).fleet.links] == [None, 1e-9]
+    assert [link.energy_j_per_byte for link in built("network_energy.fixed=2e-6").fleet.links] == [2e-6, 2e-6]
+    assert built("network_energy=low").kinds["assumed"] == built().kinds["assumed"] + 3
 
 
 def test_an_hourly_grid_starts_where_the_run_does(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from simpy import Environment
 
 from sim.errors import InputError
+from sim.fleet.latency import Gamma, Jitter, LogNormal, Quantiles
 from sim.fleet.link import Link
 from sim.fleet.network import LiveLink, Network
 from sim.fleet.outages import Outages
@@ -24,7 +26,7 @@ from tests.sim.conftest import pool
 
 def live(env=None, seed=1, **fields):
     spec = Link("wan", "client", "edge", **fields)
-    return LiveLink(env or Environment(), spec, np.random.default_rng(seed))
+    return LiveLink(env or Environment(), spec, Streams(seed))
 
 
 def arrivals(uploads, **fields):
@@ -174,19 +176,129 @@ def test_bad_sizes_name_their_key(field, value):
 
 
 def test_every_link_file_builds_a_link():
+    known = {field.name for field in fields(Link)} - {"name", "source", "target", "source_note"}
+    needed = {
+        "latency_s", "latency_sigma", "up_bytes_per_s", "down_bytes_per_s", "shared", "prompt_bytes_per_token",
+        "chunk_bytes", "energy_j_per_byte",
+    }  # fmt: skip
     assert set(list_entries("link")) >= {"wifi_lan_edge", "fiber_metro_edge", "5g_edge", "4g", "internet_cloud"}
     for name in list_entries("link"):
         entry = load_entry("link", name)
-        assert set(entry.provenance) == {field.name for field in fields(Link)} - {
-            "name",
-            "source",
-            "target",
-            "outages",
-            "source_note",
-        }
+        assert needed <= set(entry.provenance) <= known
         link = Link(name, "client", "edge", **entry.values)
-        assert 0.0 < link.latency_s < 0.1
+        assert 0.0 < link.latency_s < 0.3
         assert link.energy_j_per_byte is None
+        assert all(link.medium in load_entry("network_energy", each).values for each in ("unknown", "low", "central"))
+
+
+def test_latency_between_regions_is_that_of_their_distance():
+    """The great circle by three-dimensional vectors, 1.5 times as long a way, at two thirds of the speed of light."""
+    names = [name for name in list_entries("link") if name.startswith("wan_")]
+    assert len(names) >= 8
+    for name in names:
+        entry = load_entry("link", name)
+        unit, source, kind = entry.provenance["latency_s"]
+        assert (unit, kind) == ("s", "derived")
+        degrees = re.search(r"\(.* ([-.0-9]+) ([-.0-9]+) to .* ([-.0-9]+) ([-.0-9]+) degrees\) x 1.5", source)
+        assert degrees is not None
+        lat, lon = np.radians(np.array(degrees.groups(), dtype=float)).reshape(2, 2).T
+        x = np.column_stack((np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)))
+        km = 6371.0 * math.acos(float(x[0] @ x[1]))
+        assert entry.values["latency_s"] == pytest.approx(1.5 * km / (299_792.458 * 2.0 / 3.0), abs=1e-4)
+        grids = [grid for grid in list_entries("grid") if f"_{grid}_" in f"{name}_"]
+        assert len(grids) >= 2, name
+
+
+# -- latencies, cells and grants --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("latency", "mean_s", "sd_s", "median_s"),
+    [
+        (LogNormal(0.02, 0.5), 0.02 * math.exp(0.125), 0.02 * math.sqrt(math.exp(0.5) - math.exp(0.25)), 0.02),
+        (Gamma(0.01, 0.5, fixed_s=0.03), 0.04, 0.005, None),
+        (Gamma(0.01), 0.01, 0.01, 0.01 * math.log(2.0)),
+        (Jitter(0.01, 0.006), 0.013, 0.006 / 12**0.5, 0.013),
+        (Quantiles([[0.0, 0.01], [0.5, 0.02], [1.0, 0.06]]), 0.0275, None, 0.02),
+        (Quantiles([[0.5, 0.02]]), 0.02, 0.0, 0.02),
+    ],
+)
+def test_latencies_have_their_moments_and_median(latency, mean_s, sd_s, median_s):
+    drawn = latency.draw(np.random.default_rng(3), 40_000)
+    assert drawn.mean() == pytest.approx(mean_s, abs=4 * drawn.std() / 200 + 1e-12)
+    if sd_s is not None:
+        assert drawn.std() == pytest.approx(sd_s, rel=0.05, abs=1e-12)
+    share = np.mean(drawn <= latency.median_s)
+    assert share == pytest.approx(0.5, abs=0.01) or drawn.std() == pytest.approx(0.0, abs=1e-15)
+    if median_s is not None:
+        assert latency.median_s == pytest.approx(median_s)
+    assert (drawn >= 0.0).all()
+
+
+def test_a_link_takes_its_latencies_from_its_distribution():
+    env, network = places(Link("radio", "client", "edge", latency=Jitter(0.01, 0.02)))
+    assert network.latency_s("edge", "client") == pytest.approx(0.02)
+    link = network.client_link("edge")
+    times = []
+    for index in range(2000):
+        request = Request(index, 0.0, 1, 1)
+        link.upload(0.0, request, lambda request: times.append(env.now))
+        assert link.downlink_s(request) == request.net_s
+    env.run()
+    assert 0.01 <= min(times) < 0.011
+    assert 0.029 < max(times) <= 0.03
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: Gamma(0.0), "latency.mean_s"),
+        (lambda: Gamma(0.1, -1.0), "latency.cv"),
+        (lambda: Jitter(-0.1), "latency.fixed_s"),
+        (lambda: LogNormal(0.1, math.nan), "latency.sigma"),
+        (lambda: Quantiles([]), "latency.points"),
+        (lambda: Quantiles([0.5, 0.1]), "latency.points[0]"),
+        (lambda: Quantiles([[0.5, 0.2], [0.9, 0.1]]), "latency.points[1]"),
+        (lambda: Quantiles([[0.5, 0.2], [0.5, 0.3]]), "latency.points[1]"),
+        (lambda: Quantiles([[1.5, 0.2]]), "latency.points[0]"),
+        (lambda: live(latency=0.1), "links.wan.latency"),
+        (lambda: live(latency=Jitter(0.1), latency_s=0.1), "links.wan.latency"),
+        (lambda: live(cells=2), "links.wan.cells"),
+        (lambda: live(cells=0, shared=True), "links.wan.cells"),
+        (lambda: live(grant_s=-1.0), "links.wan.grant_s"),
+        (lambda: live(up_bytes_per_s=0.0), "links.wan.up_bytes_per_s"),
+        (lambda: live(down_bytes_per_s=0.0), "links.wan.down_bytes_per_s"),
+    ],
+)
+def test_what_cannot_be_names_its_key(make, key):
+    with pytest.raises(InputError) as error:
+        make()
+    assert error.value.key == key
+
+
+def test_an_upload_waits_for_its_grant_by_hand():
+    # 0.5 s for a grant, then 100 bytes at 100 bytes/s, shared by two, and 0.25 s
+    fields = {"up_bytes_per_s": 100.0, "latency_s": 0.25, "grant_s": 0.5}
+    assert arrivals([(0.0, 100.0)], **fields) == [1.75]
+    assert arrivals([(0.0, 100.0), (0.0, 100.0)], shared=True, **fields) == [2.75, 2.75]
+    # only up: what comes down needs no grant
+    env, network = places(Link("radio", "client", "edge", down_bytes_per_s=100.0, grant_s=0.5))
+    assert sent(env, network, [(0.0, "edge", "client", 100.0), (0.0, "client", "edge", 100.0)]) == [1.0, 0.5]
+
+
+def test_waits_for_a_grant_are_uniform_in_the_period():
+    waits = np.sort(arrivals([(0.0, 1.0)] * 4000, grant_s=1.0, grant_period_s=0.01)) - 1.0
+    assert waits == pytest.approx(np.linspace(0.0, 0.01, 4000), abs=4e-4)
+
+
+def test_each_cell_has_the_capacity_for_its_own():
+    # 400 uploads of 1 byte at once: a cell with n of them ends them all at n / 100 s
+    ends = arrivals([(0.0, 1.0)] * 400, up_bytes_per_s=100.0, shared=True, cells=4)
+    found, counts = np.unique(np.round(ends, 9), return_counts=True)
+    cells = counts / (found * 100.0)  # of equally many
+    assert cells == pytest.approx(np.round(cells))
+    assert cells.sum() == pytest.approx(4.0)
+    assert found.min() >= 0.6  # of 100 expected in each, four standard deviations of 8.7
 
 
 # -- between any two places -------------------------------------------------------------------------------------------
