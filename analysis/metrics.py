@@ -185,7 +185,7 @@ def _basis(pools: list[PoolTotals]) -> Section:
 
 def _about_pool(pool: PoolTotals) -> Section:
     """Who the pool is, and how busy it was."""
-    names = ("site", "site_kind", "model", "xpu", "replicas", "xpus", "kv_blocks", "block_size", "pue")
+    names = ("site", "site_kind", "model", "xpu", "replicas", "xpus", "kv_blocks", "block_size", "kv_groups", "pue")
     used = ("busy_s", "idle_s", "boot_s", "steps", "preemptions", "loaded_tokens", "bytes_up", "bytes_down")
     basis = ("intensity_basis", "intensity_kind", "intensity_source", "embodied_boundary", "cost_basis")
     return {

@@ -157,6 +157,9 @@ def _engine(engine: Section) -> EngineSettings:
         front_end_workers=engine.get("front_end_workers", whole, default.front_end_workers),
         detokenize_s=engine.get("detokenize_s", seconds, default.detokenize_s),
         prefix_caching=engine.get("prefix_caching", boolean, default.prefix_caching),
+        disable_hybrid_kv_cache_manager=engine.get(
+            "disable_hybrid_kv_cache_manager", boolean, default.disable_hybrid_kv_cache_manager
+        ),
         scheduler=engine.get("scheduler", text, default.scheduler),
         batching=engine.get("batching", text, default.batching),
         swap_bytes=engine.get("swap_bytes", number("a size >= 0 bytes", low=0.0), default.swap_bytes),

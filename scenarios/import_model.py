@@ -90,6 +90,8 @@ def _attention(hf: HFConfig, kinds: Sequence[str]) -> dict[str, tuple[object, st
             keys |= {"window_kv_heads": (hf.kv_heads, "count"), "window_head_dim": (hf.head_dim, "values")}
     if windowed:
         keys |= {"window": (hf.window, "tokens"), "window_layers": (windowed, "count")}
+        if hf.text.get("index_topk"):
+            keys["sparse_attention"] = (True, "flag")
     if without:
         keys["linear_layers"] = (without, "count")
     return keys

@@ -98,7 +98,8 @@ class PoolTotals:
     Attributes:
         name, site, site_kind, model, xpu: identity.
         replicas, xpus: provisioned replicas, and xPUs in all.
-        kv_blocks: usable KV blocks a replica; block_size in tokens.
+        kv_blocks: usable KV blocks a replica; block_size in tokens; kv_groups: blocks that as many tokens take, one
+            for each group of layers.
         provisioned_s: xPU seconds provisioned; busy_s, idle_s, boot_s: replica seconds by state.
         it_energy_j: IT energy by part: active (completed work), wasted, idle, boot (xPU and host, before PUE).
         network_energy_j: energy of its client link.
@@ -123,6 +124,7 @@ class PoolTotals:
     xpus: int
     kv_blocks: int
     block_size: int
+    kv_groups: int
     pue: float
     provisioned_s: float = 0.0
     busy_s: float = 0.0

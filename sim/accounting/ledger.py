@@ -182,7 +182,7 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
     grams, xpus = rates.pue / JOULES_PER_KWH, spec.replicas * spec.xpus_per_replica
     totals = PoolTotals(
         spec.name, site.name, site.kind, spec.model.id, spec.xpu.id, spec.replicas, xpus,
-        pool.blocks, spec.engine.block_size, site.pue,
+        pool.blocks, spec.engine.block_size, pool.layout.full + pool.layout.windowed, site.pue,
         provisioned_s=xpus * end_s,
         busy_s=busy_s,
         idle_s=idle_s,

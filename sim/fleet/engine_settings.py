@@ -50,6 +50,7 @@ class EngineSettings:
         speculative_method: who drafts: ``ngram``, ``mtp`` (a layer of the model's own) or the pool's ``draft_model``.
         acceptance_rate: probability that a drafted token is accepted if those before it were; depends on model, draft
             and text, so it has no default.
+        disable_hybrid_kv_cache_manager: True if layers with a window keep the KV of all tokens nevertheless.
         padding: token counts, ascending, to which smaller steps are padded (CUDA graph sizes); empty for none.
     """
 
@@ -64,6 +65,7 @@ class EngineSettings:
     penalized_sampling: bool = False
     padding: tuple[int, ...] = ()
     prefix_caching: bool = False
+    disable_hybrid_kv_cache_manager: bool = False
     front_end_s: float = 0.0
     tokenize_s: float = 0.0
     tokenize_s_per_token: float = 0.0
@@ -97,7 +99,8 @@ class EngineSettings:
         number("engine.gpu_memory_utilization", self.gpu_memory_utilization, "a share in (0, 1]", above=0.0, high=1.0)
         if self.max_model_len is not None:
             whole("engine.max_model_len", self.max_model_len, "at least 2 tokens, or null", low=2)
-        for key in ("async_scheduling", "sorted_sampling", "penalized_sampling", "prefix_caching"):
+        flags = ("async_scheduling", "sorted_sampling", "penalized_sampling", "prefix_caching")
+        for key in (*flags, "disable_hybrid_kv_cache_manager"):
             instance(f"engine.{key}", getattr(self, key), bool, "true | false")
         for key in ("front_end_s", "tokenize_s", "tokenize_s_per_token", "detokenize_s"):
             number(f"engine.{key}", getattr(self, key), "a time >= 0 s", low=0.0)

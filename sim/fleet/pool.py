@@ -20,7 +20,7 @@ from sim.fleet.spec import Pool, Site
 from sim.hardware.collectives import Interconnect
 from sim.hardware.encoder import encoder
 from sim.hardware.pipeline import timing_of
-from sim.hardware.sizing import check_fit
+from sim.hardware.sizing import check_fit, kv_layout
 from sim.hardware.speculation import PARTS, SpeculativeTiming, pace
 from sim.hardware.timing import StepTiming
 from sim.qoe import SLOClass
@@ -71,12 +71,14 @@ class LivePool:
         self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
         self.model_id, self.xpu_id = spec.model.id, spec.xpu.id
         self.replicas = spec.replicas
-        self.blocks = check_fit(spec) - 1  # vLLM keeps one block as padding
-        self.timing = replica_timing(spec)
         engine = spec.engine
+        self.prefix_unit = prefix_unit if engine.prefix_caching else 0
+        self.blocks = check_fit(spec, self.prefix_unit > 0) - 1  # vLLM keeps one block as padding
+        self.layout = kv_layout(spec, self.prefix_unit > 0)
+        self.timing = replica_timing(spec)
         self.max_tokens = min(
             # the last token's KV is never needed; that of drafted ones is, and one more for the fraction of a token
-            self.blocks * engine.block_size + 1 - (engine.speculative_tokens + 1) * (engine.speculative_tokens > 0),
+            self.layout.longest(self.blocks) + 1 - (engine.speculative_tokens + 1) * (engine.speculative_tokens > 0),
             engine.max_model_len or spec.model.max_context,
         )
         self.host_w = spec.host.power_w * spec.xpus_per_replica if spec.host else 0.0
@@ -84,7 +86,6 @@ class LivePool:
         options = self._options(engine)
         self.shared, self.stop_s = Shared(self.timing, engine.padding, options.parts), stop_s
         self.tokens_a_step = options.pace / options.parts  # that a decoding sequence gets on average
-        self.prefix_unit = prefix_unit if engine.prefix_caching else 0
         self.engines = [self._replica(engine, len(slo_classes), index) for index in range(spec.replicas)]
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
@@ -118,6 +119,7 @@ class LivePool:
             self.stop_s,
             self._options(engine),
             self._prefix_cache(engine) if self.prefix_unit and (index < prompts or not prompts) else None,
+            self.layout,
         )
 
     def _prefix_cache(self, engine: EngineSettings) -> PrefixCache:

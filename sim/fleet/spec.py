@@ -165,6 +165,16 @@ class Pool:
         return drafting_model(engine.speculative_method, self.model, self.draft) if engine.speculative_tokens else None
 
     @property
+    def frees_windows(self) -> bool:
+        """Whether layers with a window give back the KV blocks that fell out of it; what else is set may need them.
+
+        That is so with copies between replicas and to the host, reservation of whole lives and drafting models.
+        """
+        engine = self.engine
+        needed = engine.disable_hybrid_kv_cache_manager or engine.batching != "chunked" or engine.swap_bytes > 0.0
+        return self.model.keeps_windows and not needed and not self.prefill_replicas and self.drafting_model is None
+
+    @property
     def served_quality(self) -> Mapping[str, float]:
         """Scores by benchmark in [0, 1]; unknown ones are absent."""
         if self.quality is not None:

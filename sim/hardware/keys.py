@@ -73,7 +73,7 @@ MODEL_KEYS: Mapping[str, Units] = {
     **dict.fromkeys(("params", "params_active", "embedding_params", "expert_params"), _PARAMS),
     **dict.fromkeys(("max_context", "window"), _TOKENS),
     "attention": _TEXT,
-    **dict.fromkeys(("sorted_sampling", "penalized_sampling"), _FLAG),
+    **dict.fromkeys(("sorted_sampling", "penalized_sampling", "sparse_attention"), _FLAG),
     "checkpoint_precision": _TEXT,
     "weight_sparsity": {"share": 1.0},
     "vision.params": _PARAMS,

@@ -56,6 +56,7 @@ class Model:
             one latent that all heads share, and `head_dim` the width of a value head.
         window, window_layers: tokens a sliding-window (or chunked) layer attends to, and how many layers do; 0 = none.
         window_kv_heads, window_head_dim: KV heads and head width of those layers; 0 = as in the full-attention layers.
+        sparse_attention: True if windowed layers read that many tokens out of all, and so keep all of them.
         linear_layers: layers with a state of constant size instead of a KV cache.
         experts, experts_per_token, moe_layers, expert_params: MoE only: routed experts a layer, those a token visits,
             how many layers have them, and parameters of one expert.
@@ -89,6 +90,7 @@ class Model:
     window_layers: int = 0
     window_kv_heads: int = 0
     window_head_dim: int = 0
+    sparse_attention: bool = False
     linear_layers: int = 0
     experts: int = 0
     experts_per_token: int = 0
@@ -129,6 +131,11 @@ class Model:
     def kv_layers(self) -> int:
         """Layers that keep a KV cache, sliding-window ones included."""
         return self.layers - self.linear_layers
+
+    @property
+    def keeps_windows(self) -> bool:
+        """Whether some layers need the KV of the last tokens alone."""
+        return self.window_layers > 0 and not self.sparse_attention
 
     @property
     def head_params(self) -> float:

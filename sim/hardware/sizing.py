@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sim.errors import InputError
 from sim.hardware.deployment import Deployment
+from sim.hardware.kv_layout import KvLayout, group_bytes_per_token, layout_of
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
 from sim.units import BYTES_PER_VALUE, GB
@@ -28,14 +29,32 @@ def weight_bytes_per_xpu(model: Model, tp: int, precision: str, pp: int = 1) -> 
     return (layers * share + model.head_params * in_16_bit) / tp
 
 
-def kv_block_bytes(model: Model, xpu: XPU, tp: int, kv_precision: str | None, block_size: int, pp: int = 1) -> float:
+def kv_block_bytes(
+    model: Model,
+    xpu: XPU,
+    tp: int,
+    kv_precision: str | None,
+    block_size: int,
+    pp: int = 1,
+    windows: bool = False,
+) -> float:
     """What one KV block takes on each xPU [bytes]: `block_size` tokens over all layers.
 
-    Sliding-window layers keep all tokens of a block, which errs on the small side for an engine that drops what left
-    the window.
+    With `windows`, layers with a window give back what fell out of it, and a block is one of a single group of layers
+    (`sim.hardware.kv_layout`).
     """
     deployment = Deployment(model, xpu, tp, kv_precision=kv_precision or "bf16", pp=pp)
+    if windows:
+        return block_size * group_bytes_per_token(model, tp, deployment.kv_precision) * deployment.stage_share
     return block_size * deployment.kv_bytes_per_token_and_xpu
+
+
+def kv_layout(pool: Pool, prefixes: bool = False) -> KvLayout:
+    """Which KV blocks a sequence of a pool holds; where prompts share `prefixes`, windows give none back."""
+    engine = pool.engine
+    if not pool.frees_windows or prefixes:
+        return KvLayout(engine.block_size)
+    return layout_of(pool.model, pool.tp, engine.block_size, engine.max_num_batched_tokens * pool.pp)
 
 
 def kv_blocks(
@@ -48,6 +67,7 @@ def kv_blocks(
     gpu_memory_utilization: float = 0.9,
     pp: int = 1,
     draft: Model | None = None,
+    windows: bool = False,
 ) -> int:
     """KV blocks that fit beside the weights: floor((util * memory - weights / tp - reserved) / bytes of a block).
 
@@ -57,13 +77,14 @@ def kv_blocks(
         precision, kv_precision: number formats of weights and KV cache; None is 16 bit.
         block_size: tokens a block.
         gpu_memory_utilization: share of the memory that the engine may use.
+        windows: see `kv_block_bytes`.
 
     Returns:
         The number of blocks, never negative.
     """
     free = gpu_memory_utilization * xpu.memory_bytes - xpu.memory_reserved_bytes
     free -= weight_bytes_per_xpu(model, tp, precision, pp)
-    block = kv_block_bytes(model, xpu, tp, kv_precision, block_size, pp)
+    block = kv_block_bytes(model, xpu, tp, kv_precision, block_size, pp, windows)
     if draft is not None:
         free -= draft_bytes_per_xpu(model, draft, tp, precision)
         block += kv_block_bytes(draft, xpu, tp, kv_precision, block_size)
@@ -81,18 +102,19 @@ def _needs(pool: Pool) -> tuple[float, float]:
     """Weights and bytes of a KV block on each xPU, those of what drafts included."""
     draft, size = pool.drafting_model, pool.engine.block_size
     weights = weight_bytes_per_xpu(pool.model, pool.tp, pool.precision, pool.pp)
-    block = kv_block_bytes(pool.model, pool.xpu, pool.tp, pool.kv_precision, size, pool.pp)
+    block = kv_block_bytes(pool.model, pool.xpu, pool.tp, pool.kv_precision, size, pool.pp, pool.frees_windows)
     if draft is not None:
         weights += draft_bytes_per_xpu(pool.model, draft, pool.tp, pool.precision)
         block += kv_block_bytes(draft, pool.xpu, pool.tp, pool.kv_precision, size)
     return weights, block
 
 
-def check_fit(pool: Pool) -> int:
+def check_fit(pool: Pool, prefixes: bool = False) -> int:
     """Check that a pool can hold its model; return its KV blocks, the engine's own spare block included.
 
     Returns:
-        `pool.engine.kv_blocks` where it is set, else the number that `kv_blocks` derives.
+        `pool.engine.kv_blocks` where it is set, else the number that `kv_blocks` derives; where prompts share
+        `prefixes`, as many whole ones, over all layers, as take the same memory (see `kv_layout`).
 
     Raises:
         InputError: the chip lacks a format, `tp` does not divide the heads, or the model does not fit; the message
@@ -104,19 +126,31 @@ def check_fit(pool: Pool) -> int:
         raise InputError(f"pools.{pool.name}.tp", pool.tp, problem)
     _check_split(pool)
     if pool.engine.kv_blocks is not None:
-        return _check_explicit(pool, pool.engine.kv_blocks)
-    blocks = _blocks(pool, pool.tp, pool.precision)
-    if blocks < _MIN_BLOCKS:
-        raise _misfit(pool, pool.engine.gpu_memory_utilization, pool.xpu.memory_reserved_bytes)
+        blocks = _check_explicit(pool, pool.engine.kv_blocks)
+    else:
+        blocks = _blocks(pool, pool.tp, pool.precision)
+        if blocks < _least(pool):
+            raise _misfit(pool, pool.engine.gpu_memory_utilization, pool.xpu.memory_reserved_bytes)
+    if prefixes and pool.frees_windows:
+        whole = kv_block_bytes(pool.model, pool.xpu, pool.tp, pool.kv_precision, pool.engine.block_size, pool.pp)
+        return max(_MIN_BLOCKS, math.floor(blocks * _needs(pool)[1] / whole))
     return blocks
+
+
+def _least(pool: Pool) -> int:
+    """Blocks below which no sequence fits."""
+    return _MIN_BLOCKS - 1 + kv_layout(pool).needs(1)
 
 
 def _check_explicit(pool: Pool, blocks: int) -> int:
     """A user's own number of blocks overrides what the runtime reserves, but not the size of the memory."""
     weights, block = _needs(pool)
     most = math.floor((pool.xpu.memory_bytes - weights) / block)
-    if most < _MIN_BLOCKS:
+    if most < _least(pool):
         raise _misfit(pool, 1.0, 0.0)
+    if blocks < _least(pool):
+        accepted = f"at least {_least(pool)}, so that a token fits, or null to derive it from memory"
+        raise InputError(f"pools.{pool.name}.engine.kv_blocks", blocks, accepted)
     if blocks > most:
         accepted = f"at most the {most} blocks that fit {pool.xpu.id}, or null to derive it from memory"
         raise InputError(f"pools.{pool.name}.engine.kv_blocks", blocks, accepted)
@@ -126,7 +160,7 @@ def _check_explicit(pool: Pool, blocks: int) -> int:
 def _misfit(pool: Pool, utilization: float, reserved: float) -> InputError:
     model, xpu = pool.model, pool.xpu
     weights, block = _needs(pool)
-    short = weights + reserved + _MIN_BLOCKS * block - utilization * xpu.memory_bytes
+    short = weights + reserved + _least(pool) * block - utilization * xpu.memory_bytes
     return InputError(
         f"pools.{pool.name}.model",
         model.id,
@@ -139,10 +173,10 @@ def _misfit(pool: Pool, utilization: float, reserved: float) -> InputError:
 def _remedy(pool: Pool) -> str:
     """The least parallelism, and the widest number format, with which the pool's model would fit."""
     degrees = (2**i for i in range(8) if 2**i > pool.tp and not _tp_problem(pool, 2**i))
-    tp = next((degree for degree in degrees if _blocks(pool, degree, pool.precision) >= _MIN_BLOCKS), None)
+    tp = next((degree for degree in degrees if _blocks(pool, degree, pool.precision) >= _least(pool)), None)
     formats = sorted(pool.xpu.weight_formats, key=lambda name: BYTES_PER_VALUE[name], reverse=True)
     smaller = (name for name in formats if BYTES_PER_VALUE[name] < BYTES_PER_VALUE[pool.precision])
-    precision = next((name for name in smaller if _blocks(pool, pool.tp, name) >= _MIN_BLOCKS), None)
+    precision = next((name for name in smaller if _blocks(pool, pool.tp, name) >= _least(pool)), None)
     fits = [f"tp={tp}"] * (tp is not None) + [f"precision={precision}"] * (precision is not None)
     return (
         f"{' or '.join(fits)} would fit" if fits else "neither more parallelism nor a smaller format of this xPU fits"
@@ -151,10 +185,9 @@ def _remedy(pool: Pool) -> str:
 
 def _blocks(pool: Pool, tp: int, precision: str) -> int:
     engine = pool.engine
-    util = engine.gpu_memory_utilization
-    return kv_blocks(
-        pool.model, pool.xpu, tp, precision, pool.kv_precision, engine.block_size, util, pool.pp, pool.drafting_model
-    )
+    util, size = engine.gpu_memory_utilization, engine.block_size
+    draft, windows = pool.drafting_model, pool.frees_windows
+    return kv_blocks(pool.model, pool.xpu, tp, precision, pool.kv_precision, size, util, pool.pp, draft, windows)
 
 
 def _check_formats(pool: Pool) -> None:

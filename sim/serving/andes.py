@@ -101,7 +101,7 @@ class Andes:
 
 def take_turns(scheduler: Scheduler, t: float) -> None:
     """Decide at time `t` who is served during the next quantum, and preempt who is not."""
-    options, queue = scheduler.options, scheduler.waiting
+    options, queue, layout = scheduler.options, scheduler.waiting, scheduler.layout
     assert isinstance(queue, Andes)
     visible = t if not scheduler.running or not scheduler.async_scheduling else scheduler.visible_s
     seen = [seq for seq in queue if seq.queued_s <= visible + TOLERANCE_S]
@@ -114,8 +114,8 @@ def take_turns(scheduler: Scheduler, t: float) -> None:
 
     def blocks(seq: Sequence) -> int:
         if seq.decoding:
-            return -((-seq.offset - scheduler.j * scheduler.pace - scheduler.ahead) // scheduler._block)
-        return -(-seq.length // scheduler.block_size)
+            return layout.decoding(seq.offset + scheduler.j * scheduler.pace, scheduler.ahead, scheduler.parts)
+        return layout.needs(seq.length, seq.done)
 
     bound = [seq for seq in scheduler.running if seq.preemptions >= options.most_preemptions]
     seats = scheduler.max_seqs - len(bound)

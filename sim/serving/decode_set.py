@@ -22,7 +22,9 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush
 from typing import Any
 
+from sim.hardware.kv_layout import KvLayout
 from sim.serving.kv_cache import decode_blocks
+from sim.serving.kv_groups import KvGroups
 from sim.serving.sequence import NO_MARKS, Sequence
 
 REBASE_STEPS = 1 << 18  #: steps after which share totals start anew, so that differences keep their digits
@@ -45,20 +47,22 @@ class DecodeSet:
         preemption_gaps: (SLO class, gap [s], its end [s]) between two tokens across a preemption.
         active_w: power of a busy replica beside dynamic energy, host included [W].
         now_intensity: carbon intensity of the present span [g/kWh]; varying: False if it never changes.
+        layout: which KV blocks a sequence holds; block_size: tokens a block; groups: the set's, where layers keep
+            different parts of a context.
     """
 
     # fmt: off
     __slots__ = (
-        "_below", "_block", "_by_context", "_by_moment", "_contexts", "_equal", "_finishes", "_residues", "_skewed",
-        "_slack", "_window", "_window_context", "_window_parts", "_windows", "active_w", "ahead", "base", "block_size",
-        "by_class", "context", "first_row", "j", "n", "now_intensity", "pace", "parts", "preemption_gaps", "prompts",
-        "queries", "rows", "running", "varying",
+        "_below", "_block", "_by_context", "_by_moment", "_contexts", "_equal", "_finishes", "_grain", "_residues",
+        "_skewed", "_slack", "_window", "_window_context", "_window_parts", "_windows", "active_w", "ahead", "base",
+        "block_size", "by_class", "context", "first_row", "groups", "j", "layout", "n", "now_intensity", "pace",
+        "parts", "preemption_gaps", "prompts", "queries", "rows", "running", "varying",
     )
     # fmt: on
 
     def __init__(
         self,
-        block_size: int,
+        layout: KvLayout,
         window: int,
         skewed: bool,
         classes: int,
@@ -67,10 +71,12 @@ class DecodeSet:
         pace: int = 1,
         drafts: int = 0,
     ) -> None:
-        self.block_size = block_size
+        self.layout, self.block_size = layout, layout.block
         self.parts, self.pace, self.queries, self.ahead = parts, pace, 1 + drafts, drafts * parts
-        self._block = block_size * parts  # parts a block holds
-        self._slack = self.ahead + self._block - 1  # most parts a sequence holds memory for beyond its context
+        self._block = layout.block * parts  # parts a block holds
+        # no more than (context + n * slack) // grain blocks are in use
+        self._slack: float = self.ahead + self._block - 1
+        self._grain: float = self._block
         self.active_w = active_w
         self.now_intensity = 0.0
         self.varying = False
@@ -78,6 +84,11 @@ class DecodeSet:
         self.by_class = [0] * classes
         self.n = self.context = self.prompts = self.j = self.base = 0
         self._residues = [0] * self._block
+        self.groups: KvGroups | None = None
+        if layout.windowed:
+            window = layout.window
+            self.groups = KvGroups(layout, self._residues, parts, self.ahead)
+            self._slack, self._grain = self.groups.slack, self.groups.grain
         self._finishes: list[tuple[int, int, Sequence]] = []  # heap: counter at which a sequence has ended
         self._skewed = skewed
         self._contexts: list[tuple[int, int, Sequence]] = []  # heap with stale entries: longest context on top
@@ -103,6 +114,8 @@ class DecodeSet:
         self.prompts += request.prompt * self.parts
         self.by_class[request.slo_class] += 1
         self._residues[(offset + self.ahead) % self._block] += 1
+        if self.groups is not None:
+            self.groups.count(offset, context, 1)
         steps = -((seq.emitted - seq.target) * self.parts // self.pace)
         heappush(self._finishes, (j + steps, request.id, seq))
         if self._skewed:
@@ -124,6 +137,8 @@ class DecodeSet:
         self.prompts -= seq.request.prompt * self.parts
         self.by_class[seq.request.slo_class] -= 1
         self._residues[(seq.offset + self.ahead) % self._block] -= 1
+        if self.groups is not None:
+            self.groups.count(seq.offset, context, -1)
         if self._window:
             self._window_context -= min(context, self._window_parts)
             if context < self._window_parts:
@@ -134,8 +149,14 @@ class DecodeSet:
         return min(seq.target - seq.emitted, (seq.offset + j * self.pace) // self.parts - seq.length - 1)
 
     def decode_blocks(self, j: int, context: int) -> int:
-        """KV blocks of the set in the step with counter `j`, in which it reads `context` parts."""
-        return decode_blocks(self._residues, j * self.pace, context + self.n * self.ahead)
+        """KV blocks of the set in the step with counter `j`, that reads `context` parts, before a window fills."""
+        if self.groups is None:
+            return decode_blocks(self._residues, j * self.pace, context + self.n * self.ahead)
+        return self.groups.blocks(j * self.pace, self.n, context, context - self.window_context(j))
+
+    def window_context(self, j: int) -> int:
+        """Sum of the contexts, each up to the window, in the step with counter `j`, before a window fills."""
+        return self._window_context + self._below * self.pace * (j - self.j)
 
     def withdraw(self, seq: Sequence) -> None:
         """`leave` before the end: also drops it from the heap of finishes."""
@@ -197,3 +218,5 @@ class DecodeSet:
             _, _, seq = heappop(self._windows)
             self._below -= 1
             self._window_context -= seq.offset + self.j * self.pace - self._window_parts
+            if self.groups is not None:
+                self.groups.fill(seq.offset)

@@ -16,6 +16,7 @@ from simpy import Environment
 from simpy.events import NORMAL
 
 from sim.accounting.signal import Signal
+from sim.hardware.kv_layout import KvLayout
 from sim.hardware.timing import StepTiming
 from sim.results import STATUSES
 from sim.serving.adapters import AdapterSlots
@@ -46,6 +47,7 @@ class Engine(Spans):
         ready_s: when the replica has booted [s]; requests wait until then.
         stop_s: when it will be halted [s]; no signal is read beyond.
         options, prefix: see `Scheduler`.
+        layout: which blocks a sequence holds; None for one of `block_size` tokens over all layers.
 
     Attributes:
         lost, lost_g, lost_gs: `busy`, `busy_g` and `busy_gs` of steps that `halt` cut short; cuts: (start [s], end [s],
@@ -76,11 +78,13 @@ class Engine(Spans):
         stop_s: float = math.inf,
         options: Options = PLAIN,
         prefix: PrefixCache | None = None,
+        layout: KvLayout | None = None,
     ) -> None:
         active_w = timing.static_w + host_w
         shared = shared or Shared(timing, parts=options.parts)
+        layout = layout or KvLayout(block_size)
         super().__init__(
-            timing, blocks, block_size, max_seqs, budget, intensity, active_w, classes, shared, stop_s, options, prefix
+            timing, blocks, layout, max_seqs, budget, intensity, active_w, classes, shared, stop_s, options, prefix
         )
         self.env = env
         self.ready_s = ready_s
@@ -124,7 +128,7 @@ class Engine(Spans):
             k += 1  # the step at the next boundary is scheduled already
         if k >= self._k:
             return
-        if not waiting.dynamic and not self._may_fit(seq, k):
+        if not waiting.dynamic and self.groups is None and not self._may_fit(seq, k):
             return  # memory only fills up until the span ends
         if k:
             self._k = k
@@ -138,11 +142,11 @@ class Engine(Spans):
     def _may_fit(self, seq: Sequence, k: int) -> bool:
         """Whether a prompt would fit in memory after `k` steps of the span."""
         n = self.n
-        need = self.held - (-seq.length // self.block_size)
+        need = self.held + self.layout.needs(seq.length, seq.done)
         if self.prefix is not None:
             need -= self.prefix.shared_blocks(self.prefix.hits(seq))
         context = self.context + n * k * self.pace
-        return (context + n * self._slack) // self._block + need <= self.room or (
+        return (context + n * self._slack) // self._grain + need <= self.room or (
             self.decode_blocks(self.j + k, context) + need <= self.room
         )
 
@@ -155,7 +159,7 @@ class Engine(Spans):
         held = self.held
         if len(self.chunks) == 1:
             seq, chunk = self.chunks[0]
-            held = -(-(seq.done + chunk * (steps + 1)) // self.block_size)
+            held = self.layout.held(seq.done + chunk * steps, seq.done + chunk * (steps + 1))
         return decode + held - (self.room - self.blocks)
 
     def free_blocks(self) -> int:

@@ -77,9 +77,11 @@ def prefill_work(scheduler: Scheduler, chunks: list[tuple[Sequence, int]]) -> Pr
 def _steps_in_memory(scheduler: Scheduler, done: int, chunk: int, k: int) -> int:
     """How many of `k` equal steps fit in memory; the first one does."""
     block, growth, blocks = scheduler.block_size, scheduler.n * scheduler.pace, scheduler.room
-    most = (scheduler.context + growth * (k - 1) + scheduler.n * scheduler._slack) // scheduler._block
-    if most - (-(done + chunk * k) // block) <= blocks:
+    most = (scheduler.context + growth * (k - 1) + scheduler.n * scheduler._slack) // scheduler._grain
+    if most + scheduler.layout.needs(done + chunk * k, done) <= blocks:
         return k
+    if scheduler.groups is not None:
+        return 1  # windows give blocks back meanwhile: step by step
     low, high = 1, k + 1
     while high - low > 1:
         steps = (low + high) // 2

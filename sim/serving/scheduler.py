@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from sim.hardware.kv_layout import KvLayout
 from sim.hardware.timing import StepTiming
 from sim.serving.adapters import AdapterSlots
 from sim.serving.andes import take_turns
@@ -50,7 +51,7 @@ class Scheduler(DecodeSet):
         self,
         shared: Shared,
         blocks: int,
-        block_size: int,
+        layout: KvLayout,
         max_seqs: int,
         budget: int,
         timing: StepTiming,
@@ -60,7 +61,7 @@ class Scheduler(DecodeSet):
         prefix: PrefixCache | None,
     ) -> None:
         super().__init__(
-            block_size, timing.window, timing.skewed, classes, active_w, options.parts, options.pace, options.drafts
+            layout, timing.window, timing.skewed, classes, active_w, options.parts, options.pace, options.drafts
         )
         self.shared, self.blocks, self.max_seqs, self.budget = shared, blocks, max_seqs, budget
         self.prefix, self.room = prefix, blocks
@@ -72,7 +73,7 @@ class Scheduler(DecodeSet):
         self.async_scheduling, self.visible_s = options.async_scheduling, math.inf
         self.charges: list[tuple[Sequence, complex, bool]] = []
         self.adapters = AdapterSlots(options.adapter_slots) if options.adapter_slots else None
-        self.swap_blocks, self.reserved = options.swap_tokens // block_size, 0
+        self.swap_blocks, self.reserved = options.swap_tokens // layout.block, 0
         self._open = True  # whether the coming step may admit anybody
         self._closed, self._whole = options.closed_batches, options.whole_prompts
         self._quantum_s, self.turn_s = options.quantum_s, 0.0
@@ -81,7 +82,7 @@ class Scheduler(DecodeSet):
 
     def schedule(self, t: float) -> bool:
         """Fill the step that starts at `t`: running decodes, the unfinished prompt, then the queue. False if empty."""
-        n, block, partial = self.n, self.block_size, self._partial
+        n, partial = self.n, self._partial
         idle = self.async_scheduling and not self.running
         self.preempted = False
         self.chunks = []
@@ -93,9 +94,9 @@ class Scheduler(DecodeSet):
             take_turns(self, t)
             self.turn_s = t + self._quantum_s
             n, partial = self.n, self._partial
-        self.held = held = 0 if partial is None else -(-partial.done // block)
+        self.held = held = 0 if partial is None else self.layout.held(partial.done, partial.done)
         # an upper bound first, as if every sequence had just begun a block
-        if (self.context + n * self._slack) // self._block + held > self.room:
+        if (self.context + n * self._slack) // self._grain + held > self.room:
             self._make_room(t)
             partial = self._partial
             n = self.n
@@ -113,7 +114,7 @@ class Scheduler(DecodeSet):
     def _continue(self, partial: Sequence, t: float) -> None:
         """Give the unfinished prompt its next chunk, or take it out if that does not fit."""
         chunk = min(partial.length - partial.done, self.left)
-        held = -(-(partial.done + chunk) // self.block_size)
+        held = self.layout.held(partial.done, partial.done + chunk)
         while not self._fits(held):
             self._preempt(t)
             if self._partial is None:
@@ -126,7 +127,7 @@ class Scheduler(DecodeSet):
 
     def _fits(self, blocks: int) -> bool:
         """Whether `blocks` blocks fit beside what the decode set takes in the coming step."""
-        if (self.context + self.n * self._slack) // self._block + blocks <= self.room:
+        if (self.context + self.n * self._slack) // self._grain + blocks <= self.room:
             return True
         return self.decode_blocks(self.j, self.context) + blocks <= self.room
 
@@ -159,7 +160,7 @@ class Scheduler(DecodeSet):
     def admit(self, t: float) -> None:
         """Admit from the head of the queue while seats, token budget and memory last. A prompt is admitted only if
         all of it would fit; its blocks are taken chunk by chunk."""
-        waiting, running, block = self.waiting, self.running, self.block_size
+        waiting, running, layout = self.waiting, self.running, self.layout
         if not self._open:
             return
         while waiting and self.left > 0 and len(running) < self.max_seqs:
@@ -169,7 +170,7 @@ class Scheduler(DecodeSet):
             if self.special:
                 if not self._obtain(seq):
                     return
-            elif not self._fits(self.held - (-seq.length // block)):
+            elif not self._fits(self.held + layout.needs(seq.length, seq.done)):
                 return
             waiting.take()
             self.shared.waiting -= 1
@@ -182,7 +183,7 @@ class Scheduler(DecodeSet):
             if chunk > self.left and not self._whole:
                 chunk = self.left
             self.chunks.append((seq, chunk))
-            self.held -= -(seq.done + chunk) // block
+            self.held += layout.held(seq.done, seq.done + chunk)
             self.left -= chunk
             if self.prefix is not None:
                 self.make_cache_fit(self.prefix, self.j, self.context)
@@ -193,7 +194,7 @@ class Scheduler(DecodeSet):
             return False
         if self.prefix is not None:
             return self._admit_prefix(self.prefix, seq)
-        if not self._fits(self.held - (-seq.length // self.block_size)):
+        if not self._fits(self.held + self.layout.needs(seq.length, seq.done)):
             return False
         return not self.options.reserves or self._reserve(seq)
 
@@ -253,7 +254,7 @@ class Scheduler(DecodeSet):
 
     def make_cache_fit(self, prefix: PrefixCache, j: int, context: int) -> None:
         """Evict idle prefixes that the blocks in use in the step with counter `j` leave no room for."""
-        if (context + self.n * self._slack) // self._block + self.held + prefix.idle_blocks > self.room:
+        if (context + self.n * self._slack) // self._grain + self.held + prefix.idle_blocks > self.room:
             prefix.evict(self.room - self.held - self.decode_blocks(j, context))
 
     def drop(self, seq: Sequence, t: float, status: int) -> None:

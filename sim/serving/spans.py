@@ -10,10 +10,12 @@ import math
 from heapq import heappop
 
 from sim.accounting.signal import Signal
+from sim.hardware.kv_layout import KvLayout
 from sim.hardware.timing import StepTiming
 from sim.serving.costs import Shared, capped
 from sim.serving.decode_set import REBASE_STEPS
 from sim.serving.kv_cache import steps_that_fit
+from sim.serving.kv_groups import memory_beside, steps_with_windows
 from sim.serving.options import Options
 from sim.serving.prefill import PrefillWork, chunk_pairs, prefill_work
 from sim.serving.prefix_cache import PrefixCache
@@ -50,7 +52,7 @@ class Spans(Scheduler):
         self,
         timing: StepTiming,
         blocks: int,
-        block_size: int,
+        layout: KvLayout,
         max_seqs: int,
         budget: int,
         intensity: Signal,
@@ -61,7 +63,7 @@ class Spans(Scheduler):
         options: Options,
         prefix: PrefixCache | None,
     ) -> None:
-        super().__init__(shared, blocks, block_size, max_seqs, budget, timing, classes, active_w, options, prefix)
+        super().__init__(shared, blocks, layout, max_seqs, budget, timing, classes, active_w, options, prefix)
         self.timing, self.intensity, self.stop_s = timing, intensity, stop_s
         self.next_change = intensity.next_change(0.0)
         self.varying = math.isfinite(self.next_change)
@@ -91,7 +93,9 @@ class Spans(Scheduler):
             waiting = self.waiting
             if self.preempted or (waiting and len(self.running) < self.max_seqs and waiting.unseen(self.visible_s)):
                 k = 1  # who heads the queue, a victim or an arrival not seen yet, may join the next step
-            elif (self.context + n * (self.pace * (k - 1) + self._slack)) // self._block > self.room:
+            elif self.groups is not None:
+                k = steps_with_windows(self, self.groups, k)
+            elif (self.context + n * (self.pace * (k - 1) + self._slack)) // self._grain > self.room:
                 k = min(k, self._steps_in_memory(k))
         if self._windows and (full := self.next_full_window()) is not None and k > full - j:
             k = full - j
@@ -204,7 +208,7 @@ class Spans(Scheduler):
         if self.varying:
             self.busy_g += (self.active_w * total.real + total.imag) * self.now_intensity
             self.busy_gs += total.real * self.now_intensity
-        held = 0
+        held: float = 0
         for seq, chunk in chunks:
             held += seq.done + chunk
             pairs, pairs_w = chunk_pairs(seq.done, chunk, k, self._window)
@@ -214,6 +218,8 @@ class Spans(Scheduler):
                 seq.prefill_g += (self.active_w * own.real + own.imag) * self.now_intensity
         if self.charges:
             self._book_charges()
+        if self.groups is not None:
+            held += memory_beside(self, self.groups, held, k)
         row = (t, k, a, b, n, tokens - n * self.queries, self.context / self.parts, held, total.imag)
         self.rows.append(row if len(self.by_class) == 1 else row + tuple(self.by_class))
         if self.async_scheduling:
@@ -258,7 +264,7 @@ class Spans(Scheduler):
         """What the last step of a span of `k` took, idle prefixes have lost, even if it is given back now."""
         if len(self.chunks) == 1:
             seq, chunk = self.chunks[0]
-            self.held = -(-(seq.done + chunk * k) // self.block_size)
+            self.held = self.layout.held(seq.done + chunk * (k - 1), seq.done + chunk * k)
         self.make_cache_fit(prefix, self.j + k - 1, self.context + self.n * (k - 1) * self.pace)
 
     def _finish(self, seq: Sequence, t: float) -> None:

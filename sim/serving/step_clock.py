@@ -1,7 +1,8 @@
 """Reading the step clock: token times, gaps and stalls are slices of it, so memory grows with spans, not with tokens.
 
 A replica's clock has one row a span: (start, steps k, first duration a, growth b, sequences decoding n, prompt tokens a
-step, decode contexts, prompt tokens held, dynamic energy[, n by SLO class ...]). Step i of a row takes a + b*i and
+step, decode contexts, prompt tokens held, dynamic energy[, n by SLO class ...]). Where layers keep windows, what makes
+contexts and prompts the memory in use is added to the prompt tokens held. Step i of a row takes a + b*i and
 emits one token for each of its n sequences. A sequence decodes in whole rows, from its first to its last.
 """
 

@@ -132,6 +132,7 @@ def _totals(table: Columns, index: int, end: float, undisclosed: bool) -> PoolTo
         replicas=2,
         xpus=2,
         kv_blocks=(1500, 20000)[index],
+        kv_groups=1,
         block_size=16,
         pue=pue,
         provisioned_s=2.0 * end,

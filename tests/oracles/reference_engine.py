@@ -42,6 +42,10 @@ class Rules:
     drafts: int = 0
     pace: int = 1  # a decode step yields pace / parts tokens
     parts: int = 1
+    full_groups: int = 1  # groups of layers that keep every block
+    windowed_groups: int = 0  # those that give a block back once it is `window` tokens behind
+    window: int = 0
+    windowed_block: int = 0  # tokens a block of the latter
 
 
 @dataclass
@@ -66,6 +70,7 @@ class Job:
     before: int = 0  # tokens it had by then
     length: int = 0  # tokens to prefill
     blocks: int = 0
+    tables: dict[int, set[int]] = field(default_factory=dict)  # with windowed groups: which of its blocks each has
     preemptions: int = 0
     prefill: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])  # seconds, joules, J g/kWh
     decode: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
@@ -147,6 +152,54 @@ class ReferenceEngine:
         used = self.used_units()
         self.idle += [unit for unit in reversed(job.units) if unit not in used]
         job.units = []
+
+    def skipped(self, computed: int) -> int:
+        """Leading blocks that a windowed group needs no more once so many tokens are computed."""
+        window, block = self.rules.window, self.rules.windowed_block
+        return sum(1 for end in range(block, computed + 1, block) if end <= computed + 1 - window)
+
+    def computed_tokens(self, job: Job) -> int:
+        """Tokens with KV before the coming step."""
+        return job.computed if job.prefilling else math.floor(self.context(job)) - 1
+
+    def give_back(self) -> None:
+        """Windowed groups free what has fallen out of the window, before anybody takes anything."""
+        for job in self.running if self.rules.windowed_groups else []:
+            gone = self.skipped(self.computed_tokens(job))
+            for group in range(self.rules.full_groups, self.rules.full_groups + self.rules.windowed_groups):
+                job.tables[group] = {block for block in job.tables[group] if block >= gone}
+            job.blocks = sum(len(table) for table in job.tables.values())
+
+    def tables(self, job: Job, reach: int) -> dict[int, set[int]]:
+        """The blocks that each group has once there is room for `reach` tokens."""
+        rules, gone = self.rules, self.skipped(self.computed_tokens(job))
+        tables = {}
+        for group in range(rules.full_groups + rules.windowed_groups):
+            windowed = group >= rules.full_groups
+            blocks = ceil_div(reach, rules.windowed_block if windowed else self.block)
+            tables[group] = set(range(gone if windowed else 0, blocks)) | job.tables.get(group, set())
+        return tables
+
+    def blocks_for(self, job: Job, reach: int) -> int:
+        """Blocks of a job in a step that needs room for `reach` tokens."""
+        if not self.rules.windowed_groups:
+            return ceil_div(reach, self.block)
+        return sum(len(table) for table in self.tables(job, reach).values())
+
+    def take(self, job: Job, reach: int) -> None:
+        job.blocks = self.blocks_for(job, reach)
+        if self.rules.windowed_groups:
+            job.tables = self.tables(job, reach)
+
+    def whole_prompt(self, job: Job) -> int:
+        """Blocks that must be free before a job is admitted: for all of it, or where a window bounds what it will hold
+        at a time, for the largest chunk and the window before it, which may begin within a block."""
+        rules = self.rules
+        if not rules.windowed_groups:
+            return ceil_div(job.length, self.block)
+        most = ceil_div(rules.window - 1 + self.budget, rules.windowed_block) + 1
+        needed = ceil_div(job.length, rules.windowed_block) - self.skipped(job.computed)
+        return rules.full_groups * ceil_div(job.length, self.block) + rules.windowed_groups * min(most, needed)
 
     def resident_prefix(self, job: Job) -> list[int]:
         found: list[int] = []
@@ -255,12 +308,9 @@ class ReferenceEngine:
         known = [job for job in self.waiting if job.arrival_s <= seen + JOIN_S]
 
         def blocks(job: Job) -> int:
-            decoding = job in self.running and not job.prefilling
-            return (
-                ceil_div(math.ceil(self.context(job) + rules.drafts), self.block)
-                if decoding
-                else ceil_div(job.length, self.block)
-            )
+            if job in self.running and not job.prefilling:
+                return self.blocks_for(job, math.ceil(self.context(job) + rules.drafts))
+            return self.whole_prompt(job)
 
         def value(job: Job) -> tuple[float, float, int]:
             age = t - job.arrival_s
@@ -299,6 +349,7 @@ class ReferenceEngine:
         left, preempted = self.budget, False
         self.extras = []
         fresh = not self.running
+        self.give_back()
         if rules.order == "andes" and (self.waiting or self.arrived) and t >= self.turn_s - JOIN_S:
             self.take_turns(t, seen)
             self.turn_s = t + rules.quantum_s
@@ -308,13 +359,13 @@ class ReferenceEngine:
                 continue
             tokens = min(job.length - job.computed, left) if job.prefilling else 1 + rules.drafts
             reach = job.computed + tokens if job.prefilling else math.ceil(self.context(job) + rules.drafts)
-            need = ceil_div(reach, self.block) - job.blocks
+            need = self.blocks_for(job, reach) - job.blocks
             while job in self.running and need > self.free:
                 self.preempt(self.victim())
                 preempted = True
             plan = [(other, each) for other, each in plan if other in self.running]
             if job in self.running:
-                job.blocks += need
+                self.take(job, reach)
                 self.evict()
                 plan.append((job, tokens))
             left = self.budget - sum(each for _, each in plan)
@@ -338,7 +389,7 @@ class ReferenceEngine:
                     break
             hits = [] if job.swapped else self.resident_prefix(job)
             in_use = len(self.used_units() & set(hits)) * self.unit // self.block
-            if ceil_div(job.length, self.block) - in_use > self.free:
+            if self.whole_prompt(job) - in_use > self.free:
                 break
             self.waiting.remove(job)
             if job.scheduled_s < 0:
@@ -370,7 +421,7 @@ class ReferenceEngine:
                     images = job.traits.images
                     self.extras.append((job, images * rules.image_s, images * rules.image_j, False))
             tokens = job.length - job.computed if rules.whole_prompts else min(job.length - job.computed, left)
-            job.blocks = ceil_div(job.computed + tokens, self.block)
+            self.take(job, job.computed + tokens)
             self.evict()
             plan.append((job, tokens))
             left -= tokens
@@ -385,7 +436,7 @@ class ReferenceEngine:
         self.ranks.pop(job.id, None)
         self.part(job)
         self.release(job)
-        job.blocks = 0
+        job.blocks, job.tables = 0, {}
         decoding = not job.prefilling
         job.length = job.prompt + len(job.tokens)
         done = job.length - 1 if decoding else job.computed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from simpy import Environment
 
 from sim.accounting.signal import Constant
+from sim.hardware.kv_layout import KvLayout
 from sim.hardware.timing import StepCost
 from sim.request import Request, Traits
 from sim.serving.andes import Andes
@@ -161,9 +163,25 @@ def options(of: Rules) -> Options:
 
 
 @st.composite
-def scenarios(draw: st.DrawFn) -> dict:
+def groups(draw: st.DrawFn, of: Rules, block: int, window: int) -> Rules:
+    """Layers in groups, some of which keep a window only: the combinations that the engine knows."""
+    full = draw(st.integers(0, 2))
+    return replace(
+        of, unit=0, host_units=0, swap_tokens=0, whole_prompts=False, closed_batches=False, full_groups=full,
+        windowed_groups=draw(st.integers(1, 3)), window=window,
+        windowed_block=block * draw(st.sampled_from([1, 1, 2])) if full else block,
+    )  # fmt: skip
+
+
+def layout_of(of: Rules, block: int, budget: int) -> KvLayout:
+    most = -(-(of.window - 1 + budget) // of.windowed_block) + 1
+    return KvLayout(block, of.full_groups, of.windowed_groups, of.window, of.windowed_block, most)
+
+
+@st.composite
+def scenarios(draw: st.DrawFn, grouped: bool = False) -> dict:
     block = draw(st.sampled_from([1, 2, 4, 16]))
-    drafts = draw(st.sampled_from([0, 0, 1, 3]))
+    drafts = draw(st.sampled_from([0, 0, 0, 0, 1] if grouped else [0, 0, 1, 3]))
     budget = draw(st.integers(2 + drafts, 64))
     max_seqs = draw(st.integers(1, min(budget // (1 + drafts), 12)))
     count = draw(st.integers(1, 25))
@@ -181,15 +199,21 @@ def scenarios(draw: st.DrawFn) -> dict:
         patience = draw(st.sampled_from([math.inf, math.inf, math.inf, 0.002, 0.04, 0.5]))
         cancel_s = t + draw(st.integers(1, 1000)) * 1e-3 * patience + 3.1415926e-6 * (number + 1)
         jobs.append((t, prompt, output, cached, hashes, draw(traits), cancel_s))
-    longest = max(-(-(prompt + output + drafts) // block) for _, prompt, output, *_ in jobs)
+    own, window = draw(rules(block, drafts)), draw(st.sampled_from([7, 20, 33] if grouped else [0, 0, 7, 33]))
+    layout = None
+    if grouped:
+        own = draw(groups(own, block, window))
+        layout = layout_of(own, block, budget)
+    shape = layout or KvLayout(block)
+    longest = max(shape.needs(prompt + output + drafts) for _, prompt, output, *_ in jobs)
     blocks = longest + draw(st.integers(0, 3 * longest))
     return {
         "jobs": jobs, "block": block, "budget": budget, "max_seqs": max_seqs, "blocks": blocks,
-        "alpha": draw(st.sampled_from([0.0, 0.3, 1.0])), "window": draw(st.sampled_from([0, 0, 7, 33])),
+        "alpha": draw(st.sampled_from([0.0, 0.3, 1.0])), "window": window,
         "headroom_w": draw(st.sampled_from([1e9, 60.0, 25.0])), "spread": draw(st.sampled_from([0.0, 1.0])),
         "omega": draw(st.sampled_from([0.0, 0.0, 1e-5])),
         "period": draw(st.sampled_from([math.inf, 0.05, 0.7])),
-        "rules": draw(rules(block, drafts)),
+        "rules": own, "layout": layout,
         "failures": tuple(f * 2.7182818e-6 for f in draw(st.lists(st.integers(1, 10**6), max_size=2))),
     }  # fmt: skip
 
@@ -208,10 +232,23 @@ def test_fast_forward_equals_reference(case: dict) -> None:
     compare(case)
 
 
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(scenarios(grouped=True))
+def test_fast_forward_equals_reference_where_layers_keep_a_window(case: dict) -> None:
+    compare(case)
+
+
 @pytest.mark.slow
 @settings(max_examples=5000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenarios())
 def test_fast_forward_equals_reference_at_length(case: dict) -> None:
+    compare(case)
+
+
+@pytest.mark.slow
+@settings(max_examples=3000, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(scenarios(grouped=True))
+def test_fast_forward_equals_reference_where_layers_keep_a_window_at_length(case: dict) -> None:
     compare(case)
 
 
@@ -229,7 +266,8 @@ def compare(case: dict) -> None:
     env = Environment()
     own = case["rules"]
     prefix = PrefixCache(case["block"], own.unit, own.host_units) if own.unit else None
-    engine = Engine(env, *shape, options=options(case["rules"]), prefix=prefix)
+    layout = case.get("layout")
+    engine = Engine(env, *shape, options=options(case["rules"]), prefix=prefix, layout=layout)
     done = drive(engine, env, [Job(i, *job) for i, job in enumerate(case["jobs"])], case["failures"])
 
     assert engine.busy.real == pytest.approx(expected.busy_s, rel=REL)
@@ -266,3 +304,6 @@ def compare(case: dict) -> None:
     assert not engine.running
     assert engine.used_blocks() == 0
     assert not any(engine._residues)
+    if engine.groups is not None:
+        assert not any(engine.groups._beyond)
+        assert not any(engine.groups._windowed)
