@@ -6,14 +6,17 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from scenarios.listing import Parser
+from sim.copula import tetrachoric
 from sim.errors import InputError
 from sim.request import NO_TRAITS, Traits
 from sim.rng import Streams
@@ -52,6 +55,7 @@ def describe(workload: Workload, seed: int = 0) -> dict[str, Any]:
         "infinite_prefix_cache_share": _shared(workload, seed),
         **_sessions(batches),
         **_traits(batches, int(prompt.sum())),
+        **_labels(workload, batches),
     }
 
 
@@ -71,6 +75,37 @@ def _sessions(batches: Sequence[RequestBatch]) -> dict[str, Any]:
         return {}
     turns = np.unique(np.concatenate(columns), return_counts=True)[1]
     return {"sessions": len(turns), "turns": _lengths(turns)}
+
+
+def _labels(workload: Workload, batches: Sequence[RequestBatch]) -> dict[str, Any]:
+    """How often each model is right; of each two, either of them, the second alone, and the tetrachoric correlation."""
+    columns: Mapping[str, Any] | None = getattr(workload, "labels", None)
+    if columns is None:
+        return {}
+    asked = np.concatenate([batch.question for batch in batches if batch.question is not None])
+    labels = {name: column[asked] for name, column in columns.items()}
+    found: dict[str, Any] = {"correct": {name: _mean(column) for name, column in labels.items()}}
+    for one, other in combinations(labels, 2):
+        found[f"{one} and {other}"] = _pair(labels[one], labels[other])
+    return found
+
+
+def _pair(one: np.ndarray[Any, np.dtype[Any]], other: np.ndarray[Any, np.dtype[Any]]) -> dict[str, float | None]:
+    known = ~np.isnan(one) & ~np.isnan(other)
+    one, other = one[known], other[known]
+    rates = [_mean(one), _mean(other), _mean(np.minimum(one, other))]
+    first, second, together = (math.nan if rate is None else rate for rate in rates)
+    varied = 0.0 < first < 1.0 and 0.0 < second < 1.0
+    return {
+        "either correct": _mean(np.maximum(one, other)),
+        "second alone": _mean(np.maximum(other - one, 0.0)),
+        "correlation": tetrachoric(first, second, together) if varied else None,
+    }
+
+
+def _mean(values: np.ndarray[Any, np.dtype[Any]]) -> float | None:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def _traits(batches: Sequence[RequestBatch], prompt_tokens: int) -> dict[str, Any]:

@@ -44,17 +44,17 @@ class QualityModel:
         task: benchmark whose scores count (`sim.hardware.keys.TASKS`); None for no score, so that only labels tell.
         correlation: of two models' latent correctness, in [0, 1).
         router_auc: of the signal by which a router tells requests that only the strong model answers correctly: the
-            chance that it ranks one of them above another request, in [0.5, 1).
+            chance that it ranks one of them above another request, in (0.5, 1) [0.7: assumed].
         score_auc: of the score that a model or a verifier gives an answer: the chance that it ranks a correct answer
-            above a wrong one, in [0.5, 1).
+            above a wrong one, in (0.5, 1) [0.8: assumed].
         weak, strong: pool or model whose answers the labels ``weak`` and ``strong`` are; None for the one with the
             lowest and the highest score on the task.
     """
 
     task: str | None = None
     correlation: float = 0.0
-    router_auc: float = 0.5
-    score_auc: float = 0.5
+    router_auc: float = 0.7
+    score_auc: float = 0.8
     weak: str | None = None
     strong: str | None = None
 
@@ -64,8 +64,8 @@ class QualityModel:
         accepted = "a correlation in [0, 0.999]"
         number("quality.correlation", self.correlation, accepted, low=0.0, high=0.999)
         for name in ("router_auc", "score_auc"):
-            accepted = "an area under the ROC curve in [0.5, 0.9999]"
-            number(f"quality.{name}", getattr(self, name), accepted, low=0.5, high=0.9999)
+            accepted = "an area under the ROC curve in [0.501, 0.9999]"
+            number(f"quality.{name}", getattr(self, name), accepted, low=0.501, high=0.9999)
         for role in ROLES:
             if getattr(self, role) is not None:
                 instance(f"quality.{role}", getattr(self, role), str, "name of a pool or id of a model, or null")

@@ -4,6 +4,7 @@ from sim.routing.base import FleetView, PoolView, Router
 from sim.routing.hybrid import LengthThreshold, Spillover
 from sim.routing.latency import MinPredictedLatency
 from sim.routing.load import LeastOutstanding, LeastTokens, PowerOfTwo
+from sim.routing.quality import QualityOracle, QualityThreshold, RandomSplit
 from sim.routing.static import CloudOnly, DeviceOnly, EdgeOnly, Random, RoundRobin
 
 __all__ = [
@@ -17,7 +18,10 @@ __all__ = [
     "MinPredictedLatency",
     "PoolView",
     "PowerOfTwo",
+    "QualityOracle",
+    "QualityThreshold",
     "Random",
+    "RandomSplit",
     "RoundRobin",
     "Router",
     "Spillover",

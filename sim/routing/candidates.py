@@ -50,6 +50,20 @@ def require_kind(fleet: FleetView, kind: str, router: str) -> Candidates:
     return candidates
 
 
+def side(fleet: FleetView, key: str, name: object) -> Candidates:
+    """The pools that a setting names: those at sites of a kind, or one pool by its name.
+
+    Raises:
+        InputError: there are none.
+    """
+    pools = [pool for pool in fleet.pools if pool.name == name]
+    pools = pools or [pool for pool in fleet.pools if pool.site_kind == name]
+    if not pools:
+        named = dict.fromkeys([pool.site_kind for pool in fleet.pools] + [pool.name for pool in fleet.pools])
+        raise InputError(key, name, f"a kind of site or a pool of the fleet: {', '.join(named)}")
+    return Candidates(pools)
+
+
 def check_kind(key: str, kind: object) -> str:
     """Return `kind` if it is one of the kinds of site.
 

@@ -3,6 +3,7 @@
 from sim.workload.arrivals import ArrivalProcess, ConstantRate, Gamma, OnOff, Poisson, Weibull
 from sim.workload.base import RequestBatch, Workload
 from sim.workload.curves import Diurnal, TimeVarying
+from sim.workload.labelled import LabelledTrace
 from sim.workload.lengths import (
     Copula,
     EmpiricalQuantiles,
@@ -28,6 +29,7 @@ __all__ = [
     "FixedLength",
     "Gamma",
     "Independent",
+    "LabelledTrace",
     "LengthModel",
     "LogNormal",
     "Marginal",

@@ -81,7 +81,7 @@ class TraceFile:
 
     def __init__(self, path: Path, format: str, columns: Mapping[str, str] | None, time_unit: str | None) -> None:
         self.path = path
-        first = _first_line(path)
+        first = first_line(path)
         is_json = first.lstrip().startswith("{")
         present = _keys(first, is_json, path)
         self.format = guess(present, is_json, path, columns or {}) if format == "auto" else format
@@ -103,7 +103,7 @@ class TraceFile:
         origin: Any = None
         reader = TraitReader(self.path, self.traits) if self.traits else None
         try:
-            with _open(self.path) as file:
+            with open_text(self.path) as file:
                 rows = self._json_rows(file) if self._json else self._csv_rows(file)
                 while block := list(islice(rows, BLOCK)):
                     lines, *columns = map(list, zip(*block))
@@ -225,15 +225,17 @@ def _like(value: Any, origin: Any) -> bool:
         return False
 
 
-def _open(path: Path) -> IO[str]:
+def open_text(path: Path) -> IO[str]:
+    """A text file in UTF-8; one that ends in ``.gz`` is unpacked."""
     if path.suffix == ".gz":
         return gzip.open(path, "rt", encoding="utf-8-sig", newline="")
     return open(path, encoding="utf-8-sig", newline="")
 
 
-def _first_line(path: Path) -> str:
+def first_line(path: Path) -> str:
+    """The first line of a file, which is there and not empty."""
     try:
-        with _open(path) as file:
+        with open_text(path) as file:
             line = file.readline(1 << 24)
     except FileNotFoundError:
         raise InputError("workload.path", str(path), "an existing file") from None
@@ -249,14 +251,19 @@ def _first_line(path: Path) -> str:
 def _keys(line: str, is_json: bool, path: Path) -> list[str]:
     """Names of the columns or keys in the first line."""
     if not is_json:
-        try:
-            return [name.strip() for name in next(csv.reader([line]))]
-        except csv.Error as error:
-            raise InputError("row", str(error), "a header of CSV", f"{path} line 1") from None
+        return header_of(line, path)
     try:
         return list(json.loads(line))
     except ValueError:
         raise InputError("row", _short(line), "one JSON object a line", f"{path} line 1") from None
+
+
+def header_of(line: str, path: Path) -> list[str]:
+    """Names of the columns in a header of CSV."""
+    try:
+        return [name.strip() for name in next(csv.reader([line]))]
+    except csv.Error as error:
+        raise InputError("row", str(error), "a header of CSV", f"{path} line 1") from None
 
 
 def _not_utf8(path: Path) -> InputError:

@@ -26,6 +26,7 @@ TRACES = {
     "trace": AZURE,
     "burstgpt_trace": "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type\n5,X,9,8,17,API log\n",
     "csv_trace": "arrived_at,num_prefill_tokens,num_decode_tokens\n0.5,10,10\n",
+    "labelled_trace": "weak_correct,strong_correct\n1,1\n",
     "mooncake_trace": '{"timestamp": 0, "input_length": 10, "output_length": 5, "hash_ids": [0]}\n',
     "vllm_trace": '{"arrival_time": 0.5, "input_toks": 10, "output_toks": 5}\n',
 }

@@ -113,3 +113,14 @@ def test_bad_input(arguments: list[str], named: str, capsys: pytest.CaptureFixtu
     assert done.status == 2
     assert len(done.err.splitlines()) == 1
     assert named in done.err
+
+
+def test_labels_are_described(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("weak_correct,strong_correct\n1,1\n0,1\n0,0\n1,\n1,0\n")
+    done = run(["describe", "workload=labelled_trace", f"workload.path={path}", "--json"], capsys)
+    found = json.loads(done.out)
+    assert found["correct"] == {"weak": 0.6, "strong": 0.5}
+    assert found["weak and strong"]["either correct"] == 0.75
+    assert found["weak and strong"]["second alone"] == 0.25
+    assert found["weak and strong"]["correlation"] == pytest.approx(0.0, abs=1e-6)
