@@ -91,7 +91,7 @@ def build(config: Mapping[str, Any], search: Sequence[Path] = ()) -> Scenario:
     fleet = build_fleet(groups["fleet"], catalogue, settings.basis, settings.start_utc, settings.plugins, energy)
     check_pools(fleet, router, groups["fleet"].key, single="sites" not in groups["fleet"].values)
     path = groups["workload"].values.get("path")
-    inputs = (*([Path(path)] if isinstance(path, str) else []), *catalogue.files)
+    inputs = (*(_files(Path(path)) if isinstance(path, str) else []), *catalogue.files)
     return Scenario(settings, fleet, workload, router, quality, inputs, dict(sorted(catalogue.kinds.items())))
 
 
@@ -163,6 +163,11 @@ def _slo_class(row: Section) -> SLOClass:
     name = row.need("name", text)
     row.finish()
     return SLOClass(name, **bounds)
+
+
+def _files(path: Path) -> list[Path]:
+    """What a workload reads: a file, or those of a folder."""
+    return sorted(each for each in path.iterdir() if each.is_file()) if path.is_dir() else [path]
 
 
 def _package(key: str, value: object) -> str:

@@ -14,6 +14,7 @@ from sim.workload.lengths import (
     LogNormal,
     Marginal,
 )
+from sim.workload.servegen import ServeGenWorkload
 from sim.workload.sessions import SessionWorkload
 from sim.workload.shared_prefix import SharedPrefix
 from sim.workload.synthetic import SyntheticWorkload
@@ -36,6 +37,7 @@ __all__ = [
     "OnOff",
     "Poisson",
     "RequestBatch",
+    "ServeGenWorkload",
     "SessionWorkload",
     "SharedPrefix",
     "SyntheticWorkload",

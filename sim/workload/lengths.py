@@ -169,7 +169,7 @@ class Copula:
         """Draw `n` prompt and output lengths [tokens]."""
         z = rng.standard_normal((n, 2))
         z_output = self.rho * z[:, 0] + math.sqrt(1.0 - self.rho**2) * z[:, 1]
-        return self.prompt.quantile(_normal_cdf(z[:, 0])), self.output.quantile(_normal_cdf(z_output))
+        return self.prompt.quantile(normal_cdf(z[:, 0])), self.output.quantile(normal_cdf(z_output))
 
 
 def _rows(text: str, accepted: str) -> list[list[float]]:
@@ -189,7 +189,7 @@ def _whole(lengths: FloatArray) -> IntArray:
     return rounded
 
 
-def _normal_cdf(z: FloatArray) -> FloatArray:
+def normal_cdf(z: FloatArray) -> FloatArray:
     """Standard normal distribution function.
 
     By `math.erfc` (0.1 us a value), since importing `scipy.special` alone takes as long as a million values.

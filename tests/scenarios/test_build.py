@@ -66,14 +66,27 @@ def test_every_router_builds(name: str) -> None:
     assert callable(built(f"router={name}").router.choose)
 
 
+def client_mix(folder: Path) -> list[Path]:
+    """A folder with the two files of one client."""
+    folder.mkdir()
+    data, trace = folder / "a-dataset.json", folder / "a-trace.csv"
+    data.write_text('{"0": {"input_tokens": "{9: 1.0}", "output_tokens": "{3: 1.0}"}}')
+    trace.write_text("0,1,1,Gamma,1,1\n600,1,1,Gamma,1,1\n")
+    return [data, trace]
+
+
 @pytest.mark.parametrize("name", options("workload"))
 def test_every_workload_builds(name: str, tmp_path: Path) -> None:
-    trace = tmp_path / "trace"
-    trace.write_text(TRACES.get(name, ""))
-    path = [f"workload.path={trace}"] if name in TRACES else []
+    trace, inputs = tmp_path / "trace", []
+    if name == "servegen":
+        inputs = client_mix(trace)
+    elif name in TRACES:
+        trace.write_text(TRACES[name])
+        inputs = [trace]
+    path = [f"workload.path={trace}"] if inputs else []
     scenario = built(f"workload={name}", *path)
     assert [cls.name for cls in scenario.workload.slo_classes] == ["chat"]
-    assert list(scenario.inputs) == [trace] * len(path)
+    assert list(scenario.inputs) == inputs
 
 
 @pytest.mark.parametrize("name", options("quality"))
