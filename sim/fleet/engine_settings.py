@@ -25,7 +25,8 @@ class EngineSettings:
         kv_blocks: KV blocks there are, or None to derive them from memory.
         gpu_memory_utilization: share of xPU memory the engine may use.
         max_model_len: longest prompt + output [tokens], or None for the model's own limit.
-        async_scheduling: True if a step is scheduled while the one before runs: an arrival waits a step longer.
+        async_scheduling: True if a step is scheduled while the one before runs: an arrival waits a step longer, and who
+            ends leaves seat and memory a step later.
         front_end_s: time from a request's arrival at the pool to the engine's queue that occupies nothing [s].
         tokenize_s, tokenize_s_per_token: time that a request, and each token of its prompt, besides occupies a process
             of the replica's API server for parsing and tokenizing; requests queue for it [s].

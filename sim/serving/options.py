@@ -16,7 +16,7 @@ class Options:
     Attributes:
         queue: makes the queue: the order of admission.
         async_scheduling: True if a step is scheduled while the one before runs: an arrival during step j joins step
-            j + 2 at the earliest.
+            j + 2 at the earliest, which is also the first to find the seat and blocks of who ends in step j.
         whole_prompts: True if a prompt is never split over steps (Orca); the memory of a request's whole life is then
             reserved when it is admitted, so that nothing is ever preempted.
         closed_batches: True if nobody is admitted before the whole batch has ended (static batching).

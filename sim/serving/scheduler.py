@@ -37,12 +37,14 @@ class Scheduler(DecodeSet):
         turn_s: when it is decided next who is served, where `options.quantum_s` is not 0 [s].
         pinned: blocks set aside for KV that is on its way to or from another replica.
         reserved: blocks set aside for whole lives, where `options.reserves`.
+        ending_seats, ending_blocks: what sequences held that ended in the last step, with asynchronous scheduling: the
+            coming step was scheduled before they had.
     """
 
     # fmt: off
     __slots__ = (
         "_charges", "_closed", "_open", "_partial", "_quantum_s", "_whole", "adapters", "async_scheduling", "blocks",
-        "budget", "charges", "chunks", "held", "left", "max_seqs", "options", "pinned", "preempted", "preemptions",
+        "budget", "charges", "chunks", "ending_blocks", "ending_seats", "held", "left", "max_seqs", "options", "pinned", "preempted", "preemptions",
         "prefix", "reserved", "room", "shared", "special", "swap_blocks", "turn_s", "visible_s", "waiting",
     )
     # fmt: on
@@ -68,7 +70,7 @@ class Scheduler(DecodeSet):
         self.options, self.waiting = options, options.queue()
         self._partial: Sequence | None = None  # the one prompt that a step left unfinished: always the last admitted
         self.chunks: list[tuple[Sequence, int]] = []
-        self.held = self.left = self.preemptions = self.pinned = 0
+        self.held = self.left = self.preemptions = self.pinned = self.ending_seats = self.ending_blocks = 0
         self.preempted = False
         self.async_scheduling, self.visible_s = options.async_scheduling, math.inf
         self.charges: list[tuple[Sequence, complex, bool]] = []
@@ -82,6 +84,21 @@ class Scheduler(DecodeSet):
 
     def schedule(self, t: float) -> bool:
         """Fill the step that starts at `t`: running decodes, the unfinished prompt, then the queue. False if empty."""
+        if self.ending_seats and not self.running:
+            self.ending_seats = self.ending_blocks = 0  # no step was scheduled before they ended
+        if self._fill(t):
+            return True
+        if not self.ending_seats or not self.waiting:
+            return False
+        charges = self.charges  # of whom those that ended left no room: with them gone, it is back at once
+        self.charges = []
+        self.ending_seats = self.ending_blocks = 0
+        filled = self._fill(t)
+        self.charges = charges + self.charges
+        return filled
+
+    def _fill(self, t: float) -> bool:
+        """`schedule` beside the seats and blocks of those that ended in the last step."""
         n, partial = self.n, self._partial
         idle = self.async_scheduling and not self.running
         self.preempted = False
@@ -96,7 +113,7 @@ class Scheduler(DecodeSet):
             n, partial = self.n, self._partial
         self.held = held = 0 if partial is None else self.layout.held(partial.done, partial.done)
         # an upper bound first, as if every sequence had just begun a block
-        if (self.context + n * self._slack) // self._grain + held > self.room:
+        if (self.context + n * self._slack) // self._grain + held + self.ending_blocks > self.room:
             self._make_room(t)
             partial = self._partial
             n = self.n
@@ -126,7 +143,8 @@ class Scheduler(DecodeSet):
             self.make_cache_fit(self.prefix, self.j, self.context)
 
     def _fits(self, blocks: int) -> bool:
-        """Whether `blocks` blocks fit beside what the decode set takes in the coming step."""
+        """Whether `blocks` blocks fit beside what the decode set takes in the coming step, and those not free yet."""
+        blocks += self.ending_blocks
         if (self.context + self.n * self._slack) // self._grain + blocks <= self.room:
             return True
         return self.decode_blocks(self.j, self.context) + blocks <= self.room
@@ -135,7 +153,7 @@ class Scheduler(DecodeSet):
         """Preempt until the decode set's next step fits."""
         while not self._fits(self.held):
             if self.prefix is not None:
-                self.prefix.evict(self._blocks_left() if self.ahead else 0)
+                self.prefix.evict(self._blocks_left() if self.ahead else self.ending_blocks)
             self._preempt(t)
 
     def _blocks_left(self) -> int:
@@ -152,7 +170,7 @@ class Scheduler(DecodeSet):
                 grows.append(-((-context - self.ahead) // self._block) - before)
         left = self.room - held
         for more in grows:
-            if more > left:
+            if more > left - self.ending_blocks:
                 break
             left -= more
         return left
@@ -163,7 +181,8 @@ class Scheduler(DecodeSet):
         waiting, running, layout = self.waiting, self.running, self.layout
         if not self._open:
             return
-        while waiting and self.left > 0 and len(running) < self.max_seqs:
+        seats = self.max_seqs - self.ending_seats
+        while waiting and self.left > 0 and len(running) < seats:
             seq = waiting.first(self.visible_s)
             if seq is None:
                 return

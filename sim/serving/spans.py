@@ -128,9 +128,9 @@ class Spans(Scheduler):
                 equal, growth, kappa = capped(equal, head), capped(growth, head), capped(kappa, head)
                 first, more = capped(first, head), capped(more, head)
                 rho, rho_w = capped(rho, head), capped(rho_w, head)
-        if self.charges:
-            k = 1
-            first += sum(charge for _, charge, _ in self.charges)
+        if self.charges or (self.ending_seats and self.waiting):
+            k = 1  # single charges; or what the last step's ends freed lets others join the next one
+            first += sum((charge for _, charge, _ in self.charges), 0j)
         a, b = first.real, more.real
         end = t + k * a + b * (k * (k - 1) * 0.5)
         if end > self.next_change:
@@ -236,6 +236,7 @@ class Spans(Scheduler):
                 if seq.decoding:
                     self._count(seq, self.gained(seq, j) - self.gained(seq, j - k))
         finishes = self._finishes
+        self.ending_seats = self.ending_blocks = 0
         while finishes and finishes[0][0] <= j:
             self._finish(heappop(finishes)[2], end)
         if chunks:
@@ -245,7 +246,7 @@ class Spans(Scheduler):
                 if seq.done < seq.length:
                     self._partial = seq
                 else:
-                    self._first_token(seq, end)
+                    self._first_token(seq, end, chunk)
         if not self.n or j - self.base > REBASE_STEPS:
             self.rebase()
 
@@ -269,22 +270,31 @@ class Spans(Scheduler):
 
     def _finish(self, seq: Sequence, t: float) -> None:
         """The last token of a decoding sequence is out."""
+        blocks = self.layout.decoding(seq.offset + (self.j - 1) * self.pace, self.ahead, self.parts)
         self.leave(seq)
-        if self.special:
-            self._give_up(seq)
+        self._give_up(seq, blocks)
         del self.running[seq]
         seq.last_s = t
         seq.emitted = seq.target
         seq.on_done(seq)
 
-    def _give_up(self, seq: Sequence) -> None:
-        """A sequence has all its tokens: what it held is free, but its KV may be found again by another."""
-        if self.prefix is not None:
-            self.prefix.register(seq, seq.request.prompt + seq.target - 1)
-        self.release(seq)
+    def _give_up(self, seq: Sequence, blocks: int) -> None:
+        """A sequence has all its tokens: the blocks it held are free, but its KV may be found again by another."""
+        prefix, saved = self.prefix, 0
+        if self.special:
+            if prefix is not None:
+                saved = prefix.saved
+                prefix.register(seq, seq.request.prompt + seq.target - 1)
+            self.release(seq)
+        if self.async_scheduling:
+            self.ending_seats += 1
+            self.ending_blocks += blocks - (saved - prefix.saved if prefix is not None else 0)  # those it shared stay
 
-    def _first_token(self, seq: Sequence, t: float) -> None:
-        """A prompt is computed, which yields its next token: the first one, or the next after a preemption."""
+    def _first_token(self, seq: Sequence, t: float, chunk: int) -> None:
+        """A prompt is computed, which yields its next token: the first one, or the next after a preemption.
+
+        `chunk` is what its last step computed of it.
+        """
         if self.prefix is not None:
             self.prefix.register(seq, seq.request.prompt)
         if seq.emitted == 0:
@@ -304,8 +314,7 @@ class Spans(Scheduler):
             del self.running[seq]
             seq.last_s = t
             seq.row, seq.last_row = 0, -1
-            if self.special:
-                self._give_up(seq)
+            self._give_up(seq, self.layout.held(seq.length - chunk, seq.length))
             seq.on_done(seq)
         else:
             self.join(seq)

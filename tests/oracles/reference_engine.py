@@ -131,6 +131,8 @@ class ReferenceEngine:
         self.served: dict[int, float] = {}  # virtual token counters
         self.last_tenant = -1
         self.extras: list[tuple[Job, float, float, bool]] = []  # job, seconds, joules, whether wasted
+        # seats and blocks of those that ended in the last step, where the coming one was scheduled before they had
+        self.ending_seats = self.ending_blocks = 0
 
     @property
     def free(self) -> int:
@@ -233,7 +235,15 @@ class ReferenceEngine:
                 continue
             # with asynchronous scheduling a step is planned when the one before starts
             seen = self.step_started if self.rules.async_scheduling and self.running else t
+            if not self.running:
+                self.ending_seats = self.ending_blocks = 0
             plan = self.schedule(t, seen)
+            if not plan and self.ending_seats:
+                self.ending_seats = self.ending_blocks = 0
+                extras = self.extras
+                plan = self.schedule(t, t)
+                self.extras = extras + self.extras
+            self.ending_seats = self.ending_blocks = 0
             self.step_started = t
             assert plan, "an engine with work must have a step"
             t = self.execute(t, plan, out)
@@ -360,7 +370,7 @@ class ReferenceEngine:
             tokens = min(job.length - job.computed, left) if job.prefilling else 1 + rules.drafts
             reach = job.computed + tokens if job.prefilling else math.ceil(self.context(job) + rules.drafts)
             need = self.blocks_for(job, reach) - job.blocks
-            while job in self.running and need > self.free:
+            while job in self.running and need > self.free - self.ending_blocks:
                 self.preempt(self.victim())
                 preempted = True
             plan = [(other, each) for other, each in plan if other in self.running]
@@ -369,7 +379,8 @@ class ReferenceEngine:
                 self.evict()
                 plan.append((job, tokens))
             left = self.budget - sum(each for _, each in plan)
-        while (self.waiting or self.arrived) and not preempted and left > 0 and len(self.running) < self.max_seqs:
+        seats = self.max_seqs - self.ending_seats
+        while (self.waiting or self.arrived) and not preempted and left > 0 and len(self.running) < seats:
             if rules.closed_batches and not fresh:
                 break
             found = self.next_job(seen)
@@ -389,7 +400,7 @@ class ReferenceEngine:
                     break
             hits = [] if job.swapped else self.resident_prefix(job)
             in_use = len(self.used_units() & set(hits)) * self.unit // self.block
-            if self.whole_prompt(job) - in_use > self.free:
+            if self.whole_prompt(job) - in_use > self.free - self.ending_blocks:
                 break
             self.waiting.remove(job)
             if job.scheduled_s < 0:
@@ -550,11 +561,15 @@ class ReferenceEngine:
 
     def finish(self, job: Job) -> None:
         if len(job.tokens) == job.output:
+            free = self.free
             self.register(job, job.prompt + job.output - 1)
             self.running.remove(job)
             self.part(job)
             self.release(job)
             job.blocks = 0
+            if self.rules.async_scheduling:
+                self.ending_seats += 1
+                self.ending_blocks += self.free - free
 
     def book(self, account: list[float], seconds: float, joules: float, intensity: float) -> None:
         account[0] += seconds
