@@ -44,8 +44,9 @@ class Scheduler(DecodeSet):
     # fmt: off
     __slots__ = (
         "_charges", "_closed", "_open", "_partial", "_quantum_s", "_whole", "adapters", "async_scheduling", "blocks",
-        "budget", "charges", "chunks", "ending_blocks", "ending_seats", "held", "left", "max_seqs", "options", "pinned", "preempted", "preemptions",
-        "prefix", "reserved", "room", "shared", "special", "swap_blocks", "turn_s", "visible_s", "waiting",
+        "budget", "charges", "chunks", "ending_blocks", "ending_seats", "held", "left", "max_seqs", "options",
+        "pinned", "preempted", "preemptions", "prefix", "reserved", "room", "shared", "special", "swap_blocks",
+        "turn_s", "visible_s", "waiting",
     )
     # fmt: on
 
