@@ -31,7 +31,7 @@ from sim.workload.base import RequestBatch
 #: What a user may set beside the `engine.*` settings, in place of what a record states.
 POOL_KEYS = (
     *("xpu", "model", "tp", "pp", "expert_parallel", "interconnect", "node_xpus", "internode"),
-    *("precision", "kv_precision", "stack"),
+    *("precision", "kv_precision", "stack", "draft"),
 )
 #: Words that tell boards of one chip apart; a name that has one of them means no entry that lacks it.
 _VARIANTS = ("pcie", "nvl", "laptop", "mobile", "maxq", "pcap")
@@ -106,6 +106,8 @@ def pool_of(
     values |= {key: value for key, value in given.items() if key in POOL_KEYS}
     engine = dict(stated.get("engine", {}))
     engine |= {key.removeprefix("engine."): value for key, value in given.items() if key.startswith("engine.")}
+    if not engine.get("speculative_tokens") and "draft" not in given:
+        values.pop("draft", None)  # the user's settings draft nothing
     section = Section({"kind": "cloud", "grid": 0, **values, "engine": engine}, "fleet")
     with plain_keys(given, where):
         return build_fleet(section, Catalogue(tuple(search))).pools[0]
@@ -171,7 +173,8 @@ def serve(pool: Pool, requests: Requests, bin_s: float | None = None) -> Result:
         requests: what comes.
         bin_s: width of the timeline's bins [s].
     """
-    if pool.engine.prefix_caching and requests.cached is None:
+    # a preempted prompt that finds itself again matters less than memory that windows give back
+    if pool.engine.prefix_caching and requests.cached is None and not pool.frees_windows:
         requests = replace(requests, prefix_unit=pool.engine.block_size)
     fleet = Fleet((Site(SINGLE, "cloud", (pool,)),))
     return run(fleet, requests, LeastOutstanding(), timeline_bin_s=bin_s)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _POOL = ("xpu", "model", "tp", "precision", "kv_precision", "stack")
 #: mode -> the keys that go with it; those that end in a dot have names below them
 _KEYS = {
-    "measured": (*_POOL, "engine.", "columns.", "time_unit", "out"),
+    "measured": (*_POOL, "draft", "engine.", "columns.", "time_unit", "out"),
     "aggregates": (*_POOL, "engine.", "arrivals", "seed"),
     "energy": (*_POOL, "engine.", "columns.", "prompt", "pace"),
     "power": (*_POOL, "engine.", "host"),
@@ -60,7 +60,9 @@ class Asked:
     @property
     def pool(self) -> dict[str, Any]:
         """What replaces the pool that a record describes."""
-        return {key: value for key, value in self.values.items() if key in _POOL or key.startswith("engine.")}
+        return {
+            key: value for key, value in self.values.items() if key in (*_POOL, "draft") or key.startswith("engine.")
+        }
 
     @property
     def columns(self) -> dict[str, str]:

@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from scenarios.schema import boolean, integer, number, text
+from scenarios.vllm_speculation import read_speculation
 from sim.errors import InputError
 
-#: vLLM schedules asynchronously by default from this version on. Source: release notes of vLLM 0.14.
+#: vLLM schedules asynchronously by default from this version on, but not where n-grams or a model of their own draft.
+#: Source: release notes of vLLM 0.14; its configuration's defaults.
 _ASYNC_SINCE = (0, 14)
 _DTYPES = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float32": "fp32", "auto": "bf16"}
 _QUANTIZED = {"fp8": "fp8", "awq": "int4", "awq_marlin": "int4", "gptq": "int4", "gptq_marlin": "int4"}
@@ -24,7 +26,6 @@ _FIXED: dict[str, object] = {
     "data_parallel_size": 1,
     "enable_chunked_prefill": True,
     "policy": "fcfs",
-    "speculative_config": None,
 }
 _SECTIONS = ("model_config", "cache_config", "parallel_config", "scheduler_config", "compilation_config")
 
@@ -62,6 +63,8 @@ def read_meta(meta: object, where: str, given: Collection[str] = ()) -> Stated:
         if value != only:
             raise InputError(name, value, f"{only}: the replay has no other", where)
     seqs = reader.get("max_num_seqs", integer(1), 256)
+    drafting, draft = reader.speculation()
+    asynchronous = reader.version() >= _ASYNC_SINCE and drafting.get("speculative_method") in (None, "mtp")
     engine = {
         "max_num_seqs": seqs,
         "max_num_batched_tokens": reader.get("max_num_batched_tokens", integer(1), 2048),
@@ -69,9 +72,11 @@ def read_meta(meta: object, where: str, given: Collection[str] = ()) -> Stated:
         "kv_blocks": reader.get("num_gpu_blocks", integer(2), None),
         "gpu_memory_utilization": reader.get("gpu_memory_utilization", number("a share in (0, 1]", above=0.0), 0.9),
         "max_model_len": reader.get("max_model_len", integer(2), None),
-        "async_scheduling": reader.get("async_scheduling", boolean, reader.version() >= _ASYNC_SINCE),
+        "async_scheduling": reader.get("async_scheduling", boolean, asynchronous),
         "prefix_caching": reader.get("enable_prefix_caching", boolean, True),
+        "disable_hybrid_kv_cache_manager": reader.value("disable_hybrid_kv_cache_manager", False),
         "padding": reader.graph_sizes(seqs),
+        **drafting,
     }
     readers: dict[str, Callable[[], object]] = {
         "model": reader.model,
@@ -82,6 +87,8 @@ def read_meta(meta: object, where: str, given: Collection[str] = ()) -> Stated:
         "kv_precision": reader.kv_precision,
     }
     pool: dict[str, Any] = {key: read() for key, read in readers.items() if key not in given} | {"engine": engine}
+    if draft is not None and "draft" not in given:
+        pool["draft"] = draft
     hardware = reader.section("hardware")
     device, memory = hardware.get("device_name"), hardware.get("device_total_memory_bytes")
     named = None if device is None else reader.checked("hardware.device_name", device, text)
@@ -136,6 +143,13 @@ class _Reader:
             return check(name, value)
         except InputError as error:
             raise InputError(error.key, error.value, error.accepted, self.where) from None
+
+    def speculation(self) -> tuple[dict[str, Any], str | None]:
+        """Engine settings of speculative decoding, and the model that drafts; empty where nothing is drafted."""
+        config = self.value("speculative_config", None)
+        if not config:
+            return {}, None
+        return read_speculation(config, lambda name: self.value(name, None), self.where)
 
     def model(self) -> str:
         """Hugging Face name of the model."""

@@ -27,6 +27,18 @@ def tokens_a_step(acceptance: float, drafts: int) -> float:
     return float((1.0 - acceptance ** (drafts + 1)) / (1.0 - acceptance))
 
 
+def acceptance_of(tokens: float, drafts: int) -> float:
+    """The acceptance rate with which a step yields `tokens` tokens on average: `tokens_a_step` the other way round."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        mean = sum(
+            middle**i for i in range(drafts + 1)
+        )  # the sum keeps its digits near 1, where its closed form does not
+        low, high = (middle, high) if mean < tokens else (low, middle)
+    return high
+
+
 def pace(acceptance: float, drafts: int) -> int:
     """`tokens_a_step` in parts of a token."""
     return max(PARTS, round(PARTS * tokens_a_step(acceptance, drafts)))
