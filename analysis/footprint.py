@@ -81,7 +81,7 @@ def of_requests(result: Result, mask: npt.NDArray[np.bool_]) -> Footprint:
     column = {name: values[served] for name, values in result.requests.items()}
     own, wasted, network = column["energy_j"], column["energy_wasted_j"], column["energy_network_j"]
     idle = column["energy_provisioned_j"] - own
-    pue = np.array([pool.pue for pool in result.pools] or [1.0])[column["pool"]]
+    pue = {part: np.array([_pue(pool, part) for pool in result.pools] or [1.0])[column["pool"]] for part in PARTS}
     carbon, embodied, cost = (
         column["carbon_operational_provisioned_g"],
         column["carbon_embodied_provisioned_g"],
@@ -90,13 +90,19 @@ def of_requests(result: Result, mask: npt.NDArray[np.bool_]) -> Footprint:
     direct = column["carbon_operational_g"]  # of wasted energy, too: the columns do not tell the two apart
     return Footprint(
         facility_j=_parts(own, wasted, idle, network),
-        it_j=_parts(own / pue, wasted / pue, idle / pue, network),
+        it_j=_parts(own / pue["active"], wasted / pue["wasted"], idle / pue["idle"], network),
         operational_g=_parts(direct, None, carbon - direct, _network_carbon(result, served)),
         embodied_g=_parts(column["carbon_embodied_g"], None, embodied - column["carbon_embodied_g"], None),
         embodied_range_g=None,
         cost_usd=_parts(column["cost_usd"], None, cost - column["cost_usd"], None),
         incomplete=_incomplete_of(result, column["pool"]),
     )
+
+
+def _pue(pool: PoolTotals, part: str) -> float:
+    """Facility over IT energy of one part of a pool; where it varies, the mean."""
+    it_j = pool.it_energy_j.get(part, 0.0)
+    return pool.facility_energy_j[part] / it_j if it_j > 0.0 else 1.0
 
 
 def total(parts: Parts | None, unit: float = 1.0) -> float | None:

@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from scenarios.build_accounts import cost_of, embodied_of, host_of
-from scenarios.build_site import SITE_KEYS, intensity_of, market_of
+from scenarios.build_site import SITE_KEYS, intensity_of, market_of, pue_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
 from scenarios.targets import instantiate
@@ -93,8 +93,8 @@ def _site(
     name: str, site: Section, pools: tuple[Pool, ...], catalogue: Catalogue, basis: str, start_utc: str | None
 ) -> Site:
     kind = site.need("kind", one_of(*SITE_KINDS))
-    pue = site.get("pue", number("a ratio of at least 1", low=1.0), 1.0)
     with within(site.key):
+        pue = pue_of(site, catalogue, start_utc)
         intensity = intensity_of(site, catalogue, basis, start_utc)
         market = market_of(site, basis)
     return Site(name, kind, pools, intensity, pue, market)

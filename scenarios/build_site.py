@@ -1,4 +1,4 @@
-"""What a site draws its electricity from: the grid's intensity, and what is bought."""
+"""What a site draws its electricity from, and what its building adds: intensity, purchases, PUE."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from scenarios.entries import Catalogue, at
-from scenarios.schema import Section, anything, boolean, number, one_of, text
+from scenarios.schema import Section, anything, boolean, list_of, number, one_of, text
 from sim.accounting.grid import BASES, HourlySignal, Market, preset
+from sim.accounting.pue import RATIO, ClockPue, LoadPue, measured_pue, weather_pue
 from sim.accounting.signal import AVERAGE, KINDS, Constant, Signal
 from sim.errors import InputError
 
@@ -49,6 +50,50 @@ def _hourly(grid: Section, catalogue: Catalogue, basis: str, start_utc: str | No
     if path not in catalogue.files:
         catalogue.files.append(path)
     return signal
+
+
+def pue_of(site: Section, catalogue: Catalogue, start_utc: str | None) -> float | LoadPue | Signal:
+    """PUE of a site: a number, or a mapping: by load, by the clock, or by a file of PUE or of temperature."""
+    given = site.get("pue", anything, 1.0)
+    if not isinstance(given, Mapping):
+        accepted = f"{RATIO}, or {{full_load, fixed_share}}, {{hours, months, zone}} or {{path, column}}"
+        return number(accepted, low=1.0)(site.path("pue"), given)
+    pue = Section(given, site.path("pue"))
+    ratio = number(RATIO, low=1.0)
+    if "full_load" in pue.values:
+        made: LoadPue | Signal = LoadPue(
+            pue.need("full_load", ratio), pue.need("fixed_share", number("a share in [0, 1]", low=0.0, high=1.0))
+        )
+        pue.finish()
+        return made
+    start = pue.get("start_utc", text, start_utc)
+    if "hours" in pue.values:
+        factors = list_of(number("a factor >= 0", low=0.0))
+        made = ClockPue(
+            pue.need("hours", list_of(ratio)),
+            pue.need("zone", text),
+            start,
+            pue.get("months", factors, None),
+            pue.get("source", text, "given in the configuration"),
+        )
+    else:
+        made = _pue_of_file(pue, catalogue, start)
+    pue.finish()
+    return made
+
+
+def _pue_of_file(pue: Section, catalogue: Catalogue, start: str | None) -> Signal:
+    path, column = Path(pue.need("path", text)), pue.need("column", text)
+    wrap = pue.get("wrap", boolean, False)
+    base = pue.get("base", number(RATIO, low=1.0), None)
+    if base is None:
+        made = measured_pue(path, column, start, wrap)
+    else:
+        real = number("a number")
+        made = weather_pue(path, column, start, base, pue.need("per_degree", real), pue.need("above_c", real), wrap)
+    if path not in catalogue.files:
+        catalogue.files.append(path)
+    return made
 
 
 def market_of(site: Section, basis: str) -> Market | None:

@@ -36,6 +36,7 @@ _PARTS = {
 #: Keys that hold one word or a mapping: what can stand there.
 _FORMS = {
     "grid": "an id, a number, or {path, zone, basis, start_utc, wrap}",
+    "pue": "a number, {full_load, fixed_share}, {hours, months, zone} or {path, column}; see docs/accounting.md",
     "market": "null, or {contract_share: 0.4, contract_g_per_kwh: 11, residual_g_per_kwh: 450}",
     "host": "an id, null, or {type: ID, power_w: 90, ...}",
     "cost": "rent, owned, null, or {type: owned, purchase_usd_per_xpu: 3000, ...}",

@@ -134,9 +134,10 @@ def _check(
 def _check_signals(fleet: Fleet, horizon_s: float | None) -> None:
     """Let signals that are read from data say before the run that they do not reach its horizon."""
     for site in fleet.sites:
-        require = getattr(site.intensity, "require", None)
-        if require is not None and horizon_s is not None and site.pools:
-            require(horizon_s)
+        for signal in (site.intensity, site.pue):
+            require = getattr(signal, "require", None)
+            if require is not None and horizon_s is not None and site.pools:
+                require(horizon_s)
 
 
 class _Run:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -91,10 +94,9 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
         busy, dyn_w = mean(series.busy), mean(series.dyn_w)
         boot = np.clip(pool.spec.boot_s - start, 0.0, length) / length * replicas
         level, points = series.tokens.per_bin(bins)
-        power = rates.pue * (
-            rates.active_w * (busy + boot) + rates.idle_w * np.maximum(replicas - busy - boot, 0.0) + dyn_w
-        )
-        intensity = np.array([pool.site.intensity.integral(t, t + d) / d for t, d in zip(start, length)])
+        pue = rates.pue if math.isfinite(rates.pue) else _means(pool.site.pue, start, length)
+        power = pue * (rates.active_w * (busy + boot) + rates.idle_w * np.maximum(replicas - busy - boot, 0.0) + dyn_w)
+        intensity = _means(pool.site.intensity, start, length)
         capacity = replicas * pool.blocks * pool.spec.engine.block_size
         parts.append(
             {
@@ -114,6 +116,11 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
             }
         )
     return typed({name: np.concatenate([part[name] for part in parts]) for name in TIMELINE_COLUMNS}, TIMELINE_COLUMNS)
+
+
+def _means(signal: Any, start: npt.NDArray[Any], length: npt.NDArray[Any]) -> FloatArray:
+    """Mean of a signal in every bin."""
+    return np.array([signal.integral(t, t + d) / d for t, d in zip(start, length)])
 
 
 def span_table(observer: Observer) -> Columns | None:

@@ -3,20 +3,25 @@
 from sim.accounting.cost import CostModel, CostRates, Owned, Rent
 from sim.accounting.embodied import Embodied, act, act_of, published
 from sim.accounting.grid import HourlySignal, Market, preset
+from sim.accounting.pue import ClockPue, LoadPue, measured_pue, weather_pue
 from sim.accounting.signal import Constant, Signal
 
 __all__ = [
+    "ClockPue",
     "Constant",
     "CostModel",
     "CostRates",
     "Embodied",
     "HourlySignal",
+    "LoadPue",
     "Market",
     "Owned",
     "Rent",
     "Signal",
     "act",
     "act_of",
+    "measured_pue",
     "preset",
     "published",
+    "weather_pue",
 ]

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.accounting.embodied import Embodied
+from sim.accounting.meter import facility, read
 from sim.accounting.signal import Unknown, kind_of
 from sim.fleet.pool import LivePool
 from sim.hardware.grounding import grounding
@@ -32,8 +33,10 @@ class Rates:
     """What a pool's replica draws, emits and costs per second and joule.
 
     Attributes:
-        active_w, idle_w: IT power beside dynamic energy, of a busy and of an idle replica, host included [W].
-        pue: facility over IT energy.
+        active_w, idle_w: IT power beside dynamic energy, of a busy and of an idle replica, host included, and what the
+            building draws at any load, over `pue` [W].
+        it_active_w, it_idle_w: the same without the building [W].
+        pue: facility over IT power; NaN where it varies over time.
         embodied_g_per_s: low, central, high per replica second, or None where unknown [g/s].
         usd_per_s, usd_per_facility_j: cost of a replica second and of a joule at the meter; NaN where unknown.
         cost_basis, boundary: in words.
@@ -42,6 +45,8 @@ class Rates:
 
     active_w: float
     idle_w: float
+    it_active_w: float
+    it_idle_w: float
     pue: float
     embodied_g_per_s: tuple[float, float, float] | None
     usd_per_s: float
@@ -78,10 +83,13 @@ def rates_of(pool: LivePool) -> Rates:
         missing.append("grid carbon intensity is unknown")
     if pool.link is not None and pool.link.energy_j() is None:
         missing.append("network energy is unknown and left out")
+    overhead_w = pool.overhead_w / pool.pue if pool.overhead_w else 0.0
     return Rates(
+        pool.timing.static_w + pool.host_w + overhead_w,
+        pool.timing.idle_w + pool.host_w + overhead_w,
         pool.timing.static_w + pool.host_w,
         pool.timing.idle_w + pool.host_w,
-        pool.site.pue,
+        pool.pue,
         embodied,
         usd_s,
         usd_j,
@@ -116,21 +124,17 @@ def request_columns(records: dict[str, FloatArray], pools: list[LivePool], end_s
 def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dict[str, FloatArray]:
     """Accounting columns of the requests of one pool."""
     rates = rates_of(pool)
-    intensity = pool.site.intensity
     done = records["status"] == 0
     work_s = records["prefill_s"] + records["decode_s"]
     lost_s = records["waste_s"] + np.where(done, 0.0, work_s)
     active_s = np.where(done, work_s, 0.0)
     whole_s = active_s + lost_s
-    prefill = rates.pue * (rates.active_w * records["prefill_s"] + records["prefill_j"])
-    decode = rates.pue * (rates.active_w * records["decode_s"] + records["decode_j"])
-    waste = rates.pue * (rates.active_w * records["waste_s"] + records["waste_j"])
+    prefill, prefill_g = _phase(records, "prefill", pool, rates)
+    decode, decode_g = _phase(records, "decode", pool, rates)
+    waste, waste_g = _phase(records, "waste", pool, rates)
     energy = np.where(done, prefill + decode, 0.0)
     wasted = waste + np.where(done, 0.0, prefill + decode)
-    if pool.engines[0].varying:
-        grams = rates.pue / JOULES_PER_KWH * (records["prefill_g"] + records["decode_g"] + records["waste_g"])
-    else:
-        grams = (energy + wasted) * intensity.at(0.0) / JOULES_PER_KWH
+    grams = prefill_g + decode_g + waste_g
     network = np.zeros_like(energy)
     if pool.link is not None and pool.link.spec.energy_j_per_byte is not None:
         link = pool.link.spec
@@ -164,34 +168,33 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
     }
 
 
+def _phase(records: dict[str, FloatArray], name: str, pool: LivePool, rates: Rates) -> tuple[FloatArray, FloatArray]:
+    """Facility energy [J] and carbon [g] of each request in one phase."""
+    joules = rates.active_w * records[f"{name}_s"] + records[f"{name}_j"]
+    if math.isnan(rates.pue):
+        weighted: npt.NDArray[np.generic] = records[f"{name}_g"] + 1j * records[f"{name}_facility_j"]
+    else:
+        weighted = records[f"{name}_g"] if pool.engines[0].varying else joules * pool.weight.at(0.0)
+    energy, grams = facility(pool, rates, joules, weighted)
+    return energy, grams
+
+
 def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
     """Totals of idle and boot, and identity; `close_totals` adds what the requests took."""
     spec, site, rates = pool.spec, pool.site, rates_of(pool)
     intensity = site.intensity
-    busy_s = sum((engine.busy + engine.lost).real for engine in pool.engines)
-    boot_s = min(spec.boot_s, end_s) * spec.replicas
-    idle_s = spec.replicas * end_s - busy_s - boot_s
-    whole, booting = intensity.integral(0.0, end_s), intensity.integral(0.0, min(spec.boot_s, end_s))
-    if pool.engines[0].varying:
-        busy_gs = sum(engine.busy_gs + engine.lost_gs for engine in pool.engines)
-    else:
-        busy_gs = busy_s * intensity.at(0.0)
-    idle_gs = spec.replicas * (whole - booting) - busy_gs
-    boot_gs = spec.replicas * booting
-    idle_j, boot_j = rates.pue * rates.idle_w * idle_s, rates.pue * rates.active_w * boot_s
-    grams, xpus = rates.pue / JOULES_PER_KWH, spec.replicas * spec.xpus_per_replica
+    meter = read(pool, rates, end_s)
+    idle_s, boot_s, idle_j, boot_j = meter.idle_s, meter.boot_s, meter.idle.facility_j, meter.boot.facility_j
+    whole, xpus = intensity.integral(0.0, end_s), spec.replicas * spec.xpus_per_replica
     totals = PoolTotals(
         spec.name, site.name, site.kind, spec.model.id, spec.xpu.id, spec.replicas, xpus,
-        pool.blocks, spec.engine.block_size, pool.layout.full + pool.layout.windowed, site.pue,
+        pool.blocks, spec.engine.block_size, pool.layout.full + pool.layout.windowed, rates.pue,
         provisioned_s=xpus * end_s,
-        busy_s=busy_s,
+        busy_s=meter.busy_s,
         idle_s=idle_s,
         boot_s=boot_s,
         facility_energy_j={"idle": idle_j, "boot": boot_j},
-        carbon_operational_g={
-            "idle": grams * rates.idle_w * idle_gs,
-            "boot": grams * rates.active_w * boot_gs,
-        },
+        carbon_operational_g={"idle": meter.idle.grams, "boot": meter.boot.grams},
         intensity_mean=whole / end_s if end_s > 0.0 else intensity.at(0.0),
         intensity_basis=intensity.basis,
         intensity_source=intensity.source,
@@ -218,25 +221,21 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
 def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], steps: int, end_s: float) -> PoolTotals:
     """Totals of a pool with every part, from its engines' meters (not from the requests' shares, which must match)."""
     totals, rates = pool_totals(pool, end_s), rates_of(pool)
-    intensity = pool.site.intensity
+    meter = read(pool, rates, end_s)
     mine = requests["pool"] == pool.index
     wasted_share = requests["energy_wasted_j"][mine]
     wasted_j = float(wasted_share.sum())
-    meter_s = totals.busy_s
-    meter_j = rates.pue * (rates.active_w * meter_s + sum((engine.busy + engine.lost).imag for engine in pool.engines))
-    lost_j = rates.pue * sum(rates.active_w * engine.lost.real + engine.lost.imag for engine in pool.engines)
-    wasted_j = min(wasted_j + lost_j, meter_j)  # or rounding leaves a negative rest
-    if pool.engines[0].varying:
-        meter_g = rates.pue / JOULES_PER_KWH * sum(engine.busy_g + engine.lost_g for engine in pool.engines)
-    else:
-        meter_g = meter_j * intensity.at(0.0) / JOULES_PER_KWH
+    meter_s, meter_j, meter_g = meter.busy_s, meter.busy.facility_j, meter.busy.grams
+    wasted_j = min(wasted_j + meter.lost.facility_j, meter_j)  # or rounding leaves a negative rest
     network_j = pool.link.energy_j() if pool.link is not None else 0.0
     network_j = float(requests["energy_network_j"][mine].sum()) if network_j is not None else 0.0
     waste_share = wasted_j / meter_j if meter_j > 0.0 else 0.0
     totals.facility_energy_j |= {"active": meter_j - wasted_j, "wasted": wasted_j, "network": network_j}
-    totals.it_energy_j = {
-        part: totals.facility_energy_j[part] / (1.0 if part == "network" else rates.pue) for part in PARTS
-    }
+    totals.it_energy_j = _split(meter.busy.it_j, waste_share, network_j)
+    totals.it_energy_j |= {"idle": meter.idle.it_j, "boot": meter.boot.it_j}
+    if math.isnan(rates.pue) or pool.overhead_w:  # of the run, as it came out
+        it_j = meter.busy.it_j + meter.idle.it_j + meter.boot.it_j
+        totals.pue = (meter_j + meter.idle.facility_j + meter.boot.facility_j) / it_j if it_j > 0.0 else math.nan
     network_g = network_j * totals.intensity_mean / JOULES_PER_KWH
     totals.carbon_operational_g |= _split(meter_g, waste_share, network_g)
     totals.carbon_market_g = _market_g(pool, totals)

@@ -87,3 +87,36 @@ class Unknown:
     def integral(self, t0_s: float, t1_s: float) -> float:
         """NaN."""
         return math.nan
+
+
+class Weighted:
+    """What an engine weighs its energy with where the PUE varies: PUE x intensity + 1j x PUE.
+
+    So one running total holds grams in its real and facility energy in its imaginary part, and both are exact. Where
+    the intensity is unknown the real part is 0, and whoever reads it has to know that.
+    """
+
+    __slots__ = ("_intensity", "_pue")
+    basis, source = "", ""
+
+    def __init__(self, intensity: Signal, pue: Signal) -> None:
+        self._intensity: Signal = Constant(0.0) if isinstance(intensity, Unknown) else intensity
+        self._pue = pue
+
+    def at(self, t_s: float) -> complex:
+        """Weight at time `t_s`."""
+        pue = self._pue.at(t_s)
+        return complex(pue * self._intensity.at(t_s), pue)
+
+    def next_change(self, t_s: float) -> float:
+        """When either changes [s]."""
+        return min(self._intensity.next_change(t_s), self._pue.next_change(t_s))
+
+    def integral(self, t0_s: float, t1_s: float) -> complex:
+        """Integral over [t0_s, t1_s]: the product of both, and the PUE alone."""
+        total, t = 0j, t0_s
+        while t < t1_s:
+            end = min(self.next_change(t), t1_s)
+            total += self.at(t) * (end - t)
+            t = end
+        return total

@@ -11,6 +11,7 @@ from heapq import heapify, heappush
 
 from simpy import Environment
 
+from sim.accounting.pue import weigh
 from sim.fleet.balancers import BALANCERS, least_loaded
 from sim.fleet.engine_settings import ANDES, EngineSettings
 from sim.fleet.front_end import FrontEnd
@@ -82,6 +83,8 @@ class LivePool:
             engine.max_model_len or spec.model.max_context,
         )
         self.host_w = spec.host.power_w * spec.xpus_per_replica if spec.host else 0.0
+        nameplate_w = spec.xpu.tdp_w * spec.xpus_per_replica + self.host_w
+        self.pue, self.overhead_w, self.weight = weigh(site.intensity, site.pue, nameplate_w)
         self._expectations = tuple((each.expected_ttft_s, each.digest_tokens_per_s) for each in slo_classes)
         options = self._options(engine)
         self.shared, self.stop_s = Shared(self.timing, engine.padding, options.parts), stop_s
@@ -111,8 +114,8 @@ class LivePool:
             engine.block_size,
             engine.max_num_seqs,
             engine.max_num_batched_tokens * self.spec.pp,  # of all micro-batches
-            self.site.intensity,
-            self.host_w,
+            self.weight,
+            self.host_w + (self.overhead_w / self.pue if self.overhead_w else 0.0),
             classes,
             self.shared,
             self.spec.boot_s,

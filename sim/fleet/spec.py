@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sim.accounting.cost import CostModel
 from sim.accounting.embodied import Embodied
 from sim.accounting.grid import Market
+from sim.accounting.pue import LoadPue
 from sim.accounting.signal import Signal, Unknown, kind_of
 from sim.errors import InputError, instance, instances, number, provider, whole
 from sim.fleet.engine_settings import EngineSettings
@@ -214,7 +215,8 @@ class Site:
         kind: one of `SITE_KINDS`.
         pools: the pools that stand there.
         intensity: carbon intensity of its electricity [g CO2e/kWh], over simulated time; unknown unless given.
-        pue: power usage effectiveness, facility energy over IT energy, at least 1.
+        pue: power usage effectiveness, facility energy over IT energy, at least 1: a number, a signal over time (such
+            as `ClockPue`), or a `LoadPue`.
         market: what electricity it buys, for a market-based figure; None leaves that "not available".
     """
 
@@ -222,7 +224,7 @@ class Site:
     kind: str
     pools: tuple[Pool, ...]
     intensity: Signal = field(default_factory=Unknown)
-    pue: float = 1.0
+    pue: float | LoadPue | Signal = 1.0
     market: Market | None = None
 
     def __post_init__(self) -> None:
@@ -233,7 +235,8 @@ class Site:
             raise InputError(f"{key}.kind", self.kind, " | ".join(SITE_KINDS))
         accepted = "a Signal such as Constant(400.0, basis='lca') [g CO2e/kWh]"
         provider(f"{key}.intensity", self.intensity, ["at", "next_change", "integral"], accepted)
-        number(f"{key}.pue", self.pue, "a ratio of at least 1", low=1.0)
+        if not isinstance(self.pue, LoadPue) and not hasattr(self.pue, "next_change"):
+            number(f"{key}.pue", self.pue, "a ratio of at least 1", low=1.0)
         if self.market is not None:
             instance(f"{key}.market", self.market, Market, "a Market, or None where it is unknown")
 

@@ -219,6 +219,18 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["100010", "tokens"],
     ),
     "pue below one": (["run", "fleet.sites.edge.pue=0.9"], ["fleet.sites.edge.pue=0.9", "at least 1"]),
+    "pue by load below one": (
+        ["run", "fleet.sites.edge.pue={{full_load:0.9,fixed_share:0.5}}"],
+        ["fleet.sites.edge.pue.full_load=0.9"],
+    ),
+    "pue of 23 hours": (
+        ["run", "fleet.sites.edge.pue={{hours:[1.1,1.2],zone:UTC,start_utc:'2024-01-01'}}"],
+        ["fleet.sites.edge.pue.hours=[1.1, 1.2]", "24 values"],
+    ),
+    "pue below one in a file": (
+        ["run", "fleet.sites.edge.pue={{path:{grid_kg.csv},column:AA,start_utc:'2024-01-01'}}"],
+        ["grid_kg.csv line 2", "at least 1"],
+    ),
     "pue is NaN": (["run", "fleet.sites.edge.pue=nan"], ["fleet.sites.edge.pue=nan", "at least 1"]),
     "site of no kind": (["run", "fleet.sites.edge.kind=moon"], ["fleet.sites.edge.kind='moon'", "device | edge"]),
     "no sites": (["run", "fleet.sites={{}}", "~fleet.sites.edge", "~fleet.sites.cloud"], ["fleet.sites", "one pool"]),
