@@ -121,7 +121,7 @@ def test_what_is_unknown_is_never_zero(changes: dict[str, Any], columns: tuple[s
     total = result.pools[0].cost_usd if "cost" in changes else result.pools[0].carbon_embodied_g
     assert total is None
     known = set(one().requests) - set(columns)
-    for column in known - {"tpot_s", "itl_max_s"}:
+    for column in known - {"tpot_s", "itl_max_s", "quality"}:
         assert not np.isnan(result.requests[column].astype(float)).any(), column
 
 
