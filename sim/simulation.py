@@ -18,6 +18,7 @@ from simpy import Environment
 from simpy.core import EmptySchedule, StopSimulation
 from simpy.events import NORMAL, URGENT
 
+from sim.accounting.forecast import Forecast, ForecastModel
 from sim.accounting.ledger import close_totals, request_columns
 from sim.errors import InputError, instance, number, provider
 from sim.fleet.balancers import balancer_of
@@ -31,6 +32,7 @@ from sim.request import NO_TRAITS, Request
 from sim.results import Result
 from sim.rng import Streams
 from sim.routing.base import Router
+from sim.routing.feedback import telling
 from sim.serving.timer import Timer
 from sim.tables import answer_quality, request_table, span_table, timeline_table
 from sim.workload.base import Workload
@@ -159,15 +161,17 @@ class _Run:
         self.env = Environment()
         self.seed, self.oversize = seed, oversize
         self.horizon_s = math.inf if horizon_s is None else horizon_s
-        streams = Streams(seed)
+        streams = self._streams = Streams(seed)
         self.rng = random.Random(int(streams.get("routing").integers(1 << 62)))
         classes = workload.slo_classes
         stop_s = math.inf if drain else self.horizon_s
         self.network = Network(self.env, fleet, streams)
         self.pools = list(_live_pools(self, fleet, router, workload, streams, stop_s))
         self.observer = Observer(self.pools, classes, bin_s, keep_spans)
+        self.slo_classes = classes
+        done = telling(router, self.observer.complete)
         for pool in self.pools:
-            pool.done = self.observer.complete
+            pool.done = done
         self.quality = Answers(quality or QualityModel(), seed, self.pools, getattr(workload, "labels", None))
         self.router = router
         bind = getattr(router, "bind", None)
@@ -184,6 +188,10 @@ class _Run:
     def now(self) -> float:
         """Simulated time [s]."""
         return float(self.env.now)
+
+    def forecasts(self, model: ForecastModel) -> list[Forecast]:
+        """Forecasts of carbon intensity, one a pool."""
+        return [model.of(pool.site_name, pool.site.intensity, self._streams) for pool in self.pools]
 
     def stop_at_horizon(self) -> None:
         """Let the loop end when simulated time reaches the horizon, before anything else happens then."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +20,12 @@ import numpy.typing as npt
 from sim.accounting.embodied import Embodied
 from sim.accounting.meter import facility, read
 from sim.accounting.signal import Unknown, kind_of
-from sim.fleet.pool import LivePool
 from sim.hardware.grounding import grounding
 from sim.results import PoolTotals
 from sim.units import JOULES_PER_KWH
+
+if TYPE_CHECKING:
+    from sim.fleet.pool import LivePool
 
 FloatArray = npt.NDArray[np.float64]
 PARTS = ("active", "wasted", "idle", "boot", "network")

@@ -14,6 +14,7 @@ from simpy import Environment
 from sim.accounting.pue import weigh
 from sim.fleet.balancers import BALANCERS, least_loaded
 from sim.fleet.engine_settings import ANDES, EngineSettings
+from sim.fleet.estimates import Estimator, Times, Work
 from sim.fleet.front_end import FrontEnd
 from sim.fleet.handover import Handover
 from sim.fleet.network import LiveLink
@@ -99,7 +100,7 @@ class LivePool:
         self.order = [(0, i) for i in range(spec.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
         occupied = engine.front_end_s or engine.tokenize_s or engine.tokenize_s_per_token
-        self._front_end = FrontEnd(env, engine, spec.replicas, self._parsed) if occupied else None
+        self.front_end = FrontEnd(env, engine, spec.replicas, self._parsed) if occupied else None
         self.uploading: dict[int, Request] = {}  # on their way over the link and through the front end
         self.done: Done
         self._finished = [self._on_done(i) for i in range(spec.replicas)]
@@ -161,7 +162,7 @@ class LivePool:
         if self.link is not None:
             self.uploading[request.id] = request
             self.link.upload(self.link.spec.prompt_bytes_per_token * request.prompt, request, self._arrived)
-        elif self._front_end is not None:
+        elif self.front_end is not None:
             self.uploading[request.id] = request
             self._arrived(request)
         else:
@@ -170,8 +171,8 @@ class LivePool:
     def _arrived(self, request: Request) -> None:
         """A request is at the pool's door: it is balanced there, for every replica has a front end of its own."""
         replica = self._balance(request)
-        if self._front_end is not None:
-            self._front_end.enter(request, replica)
+        if self.front_end is not None:
+            self.front_end.enter(request, replica)
         else:
             self._parsed(request, replica)
 
@@ -234,6 +235,11 @@ class LivePool:
         """Scores by benchmark of its model as served; unknown ones are absent."""
         return self.spec.served_quality
 
+    @cached_property
+    def estimator(self) -> Estimator:
+        """What routers ask of it, made when the first one does."""
+        return Estimator(self)
+
     @property
     def waiting(self) -> int:
         """Requests queued for a place in a batch."""
@@ -244,35 +250,27 @@ class LivePool:
         """Mean share of KV blocks in use, in [0, 1]. Asks every replica: for small pools."""
         return sum(engine.used_blocks() for engine in self.engines) / (self.blocks * self.replicas)
 
-    def predicted_latency_s(self, prompt: int, output: int) -> float:
-        """Estimated E2E latency of a request sent there now [s], from mean loads alone.
+    @property
+    def power_w(self) -> float:
+        """Facility power drawn now, from mean loads alone [W]."""
+        return self.estimator.power_w(self)
 
-        Client link both ways, front end and detokenizer, prefill of all prompts waiting and its own, then `output`
-        decode steps of a batch with the pool's mean load and one more; beyond `max_num_seqs`, a wait for as many
-        service times as fill the batch.
-        """
-        engine = self.spec.engine
-        load = self.outstanding / self.replicas
-        batch = min(int(load) + 1, engine.max_num_seqs)
-        mean_tokens = self.outstanding_tokens / self.outstanding if self.outstanding else prompt + output
-        mean_output = self.output_tokens / self.outstanding if self.outstanding else output
-        cost = self.timing.step(batch, 0, 0)
-        step_s = cost.fixed_s + (cost.tau + cost.tau_w) * batch * max(mean_tokens - 0.5 * mean_output, 1.0)
-        step_s /= self.tokens_a_step
-        ahead = prompt + self.waiting / self.replicas * (mean_tokens - mean_output)
-        budget = engine.max_num_batched_tokens * self.spec.pp
-        chunk = int(min(ahead, budget))
-        prefill_s = ahead / chunk * self.timing.step(0, chunk, 1).fixed_s + self.timing.rho * prompt * prompt * 0.5
-        wait_s = max(0.0, load - engine.max_num_seqs) / engine.max_num_seqs * mean_output * step_s
-        link_s = 0.0
-        if self.link is not None:
-            link_s = 2.0 * self.link.spec.median_latency_s + self.link.spec.mean_grant_s
-        if self._front_end is not None:
-            link_s += self._front_end.predicted_s(prompt)
-        if engine.detokenize_s:
-            out_s = batch * engine.detokenize_s  # for the tokens of a step, that of the last one in full
-            link_s += out_s + (output - 1) * max(0.0, out_s - step_s)
-        return link_s + wait_s + prefill_s + output * step_s
+    def predicted_latency_s(self, prompt: int, output: int) -> float:
+        """Estimated E2E latency of a request sent there now [s], from mean loads alone."""
+        return self.estimator.times(self, prompt, output).e2e_s
+
+    def times(self, prompt: int, output: int, cached: int = 0) -> Times:
+        """See `Estimator.times`."""
+        return self.estimator.times(self, prompt, output, cached)
+
+    def work(self, prompt: int, output: int, cached: int = 0, batch: int | None = None) -> Work:
+        """See `Estimator.work`; without a `batch`, at the pool's present one."""
+        estimator = self.estimator
+        return estimator.work(prompt, output, cached, estimator.present_batch(self) if batch is None else batch)
+
+    def full_batch(self, prompt: int, output: int, tpot_s: float) -> int:
+        """See `Estimator.full_batch`."""
+        return self.estimator.full_batch(prompt, output, tpot_s)
 
 
 def replica_timing(spec: Pool) -> StepTiming:

@@ -1,13 +1,15 @@
 """Routers: each sends a request to one pool of the fleet. `base.py` has the protocol, docs/policies.md a table."""
 
-from sim.routing.base import FleetView, PoolView, Router
+from sim.routing.base import FleetView, Outcome, PoolView, Router
 from sim.routing.hybrid import LengthThreshold, Spillover
 from sim.routing.latency import MinPredictedLatency
 from sim.routing.load import LeastOutstanding, LeastTokens, PowerOfTwo
 from sim.routing.quality import QualityOracle, QualityThreshold, RandomSplit
+from sim.routing.slo import CarbonSLO, MinCostSLO, OldXPUOffload
 from sim.routing.static import CloudOnly, DeviceOnly, EdgeOnly, Random, RoundRobin
 
 __all__ = [
+    "CarbonSLO",
     "CloudOnly",
     "DeviceOnly",
     "EdgeOnly",
@@ -15,7 +17,10 @@ __all__ = [
     "LeastOutstanding",
     "LeastTokens",
     "LengthThreshold",
+    "MinCostSLO",
     "MinPredictedLatency",
+    "OldXPUOffload",
+    "Outcome",
     "PoolView",
     "PowerOfTwo",
     "QualityOracle",

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from sim.accounting.forecast import Forecast, ForecastModel
+from sim.fleet.estimates import Times, Work
+from sim.qoe import SLOClass
 from sim.quality import Answers
 from sim.request import Request
 
@@ -17,12 +20,13 @@ class PoolView(Protocol):
         name, site_name, site_kind: who and where it is (kind: device | edge | cloud).
         replicas: engines in the pool.
         outstanding: requests sent there and not finished.
-        outstanding_tokens: their prompt + output tokens.
+        outstanding_tokens, output_tokens: their prompt + output tokens, and their output tokens alone.
         waiting: requests queued there for a place in a batch.
         kv_use: share of KV blocks in use, in [0, 1].
         max_tokens: longest prompt + output that the pool can hold [tokens].
         model_id, xpu_id: what it serves, on what.
         served_quality: scores of the model by benchmark, as served; those that are unknown are absent.
+        power_w: facility power drawn now, from mean loads [W].
     """
 
     name: str
@@ -31,6 +35,7 @@ class PoolView(Protocol):
     replicas: int
     outstanding: int
     outstanding_tokens: int
+    output_tokens: int
     max_tokens: int
     model_id: str
     xpu_id: str
@@ -44,9 +49,39 @@ class PoolView(Protocol):
     @property
     def kv_use(self) -> float: ...
 
+    @property
+    def power_w(self) -> float: ...
+
     def predicted_latency_s(self, prompt: int, output: int) -> float:
         """Estimated E2E latency of a request sent there now, network and queue included [s]."""
         ...
+
+    def times(self, prompt: int, output: int, cached: int = 0) -> Times:
+        """Estimated TTFT, TPOT and E2E latency of a request sent there now; `cached` prompt tokens are computed."""
+        ...
+
+    def work(self, prompt: int, output: int, cached: int = 0, batch: int | None = None) -> Work:
+        """Estimated share of time, energy, cost and embodied carbon, in a batch of `batch`; None is the present one."""
+        ...
+
+    def full_batch(self, prompt: int, output: int, tpot_s: float) -> int:
+        """Most requests of these lengths that a replica can decode at once at no more than `tpot_s` a token [s]."""
+        ...
+
+
+class Outcome(NamedTuple):
+    """What became of a request that completed, told to routers that learn.
+
+    Attributes:
+        ttft_s, tpot_s, e2e_s: as its client saw them, but for the way out of a server that detokenizes [s]; the TPOT of
+            a request of one token is 0.
+        energy_j: facility energy of its share of steps [J].
+    """
+
+    ttft_s: float
+    tpot_s: float
+    e2e_s: float
+    energy_j: float
 
 
 class FleetView(Protocol):
@@ -57,6 +92,7 @@ class FleetView(Protocol):
         rng: the routing stream; the only source of randomness a router may use.
         now: simulated time [s].
         quality: whether models answer a request correctly, and what routers and verifiers guess of it.
+        slo_classes: what the classes of requests expect; `request.slo_class` is an index.
     """
 
     @property
@@ -71,13 +107,21 @@ class FleetView(Protocol):
     @property
     def quality(self) -> Answers: ...
 
+    @property
+    def slo_classes(self) -> Sequence[SLOClass]: ...
+
+    def forecasts(self, model: ForecastModel) -> list[Forecast]:
+        """Forecasts of carbon intensity by `model`, one a pool in their order. There is no way to the realised one."""
+        ...
+
 
 class Router(Protocol):
     """Sends each request to one pool.
 
     A router may have an attribute `balancer`, the way its pools spread requests over their replicas unless a pool says
     otherwise (see `sim.fleet.balancers.BALANCERS`), and a method `bind(fleet)`, called once before the first request:
-    the place to check that the pools it needs are there.
+    the place to check that the pools it needs are there. One that learns has a method
+    `completed(request, pool, outcome)`, called for every request that completed, with its `Outcome`.
     """
 
     def choose(self, request: Request, fleet: FleetView) -> PoolView | None:

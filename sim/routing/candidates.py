@@ -75,6 +75,17 @@ def check_kind(key: str, kind: object) -> str:
     return kind
 
 
+def check_expected_output(value: object) -> int | None:
+    """Return an output length to predict with [tokens], or None for a request's own.
+
+    Raises:
+        InputError: it is neither a whole number of at least 1 nor None.
+    """
+    if value is not None and (type(value) is not int or value < 1):
+        raise InputError("router.expected_output", value, "a whole number of at least 1 token, or null")
+    return value
+
+
 def least_outstanding(pools: Sequence[PoolView]) -> PoolView | None:
     """The pool with the fewest unfinished requests a replica, the first of equals; None if there is no pool."""
     best, lowest = None, math.inf

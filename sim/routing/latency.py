@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from sim.errors import InputError
 from sim.request import Request
 from sim.routing.base import FleetView, PoolView
-from sim.routing.candidates import Candidates
+from sim.routing.candidates import Candidates, check_expected_output
 
 
 class MinPredictedLatency:
@@ -21,9 +20,7 @@ class MinPredictedLatency:
     balancer = "least_outstanding"
 
     def __init__(self, expected_output: int | None = None) -> None:
-        if expected_output is not None and (type(expected_output) is not int or expected_output < 1):
-            raise InputError("router.expected_output", expected_output, "a whole number of at least 1 token, or null")
-        self._expected_output = expected_output
+        self._expected_output = check_expected_output(expected_output)
 
     def bind(self, fleet: FleetView) -> None:
         """Consider every pool."""

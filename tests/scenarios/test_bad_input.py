@@ -321,6 +321,14 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     # -- routers
     "no cloud to send to": (["run", "fleet=edge", "router=cloud_only"], ["cloud_only", "cloud site"]),
     "prefers no kind": (["run", "router.prefer=moon"], ["prefer='moon'", "edge"]),
+    "old xpu that is not there": (["run", "router=old_xpu_offload"], ["router.old='t4'", "h100_sxm | l4"]),
+    "floor that nobody reaches": (["run", "router=carbon_slo", "router.accuracy_floor=0.99"], ["floor=0.99", "mmlu"]),
+    "forecast of no kind": (["run", "router=carbon_slo", "router.forecast=weather"], ["'weather'", "persistence"]),
+    "forecast beyond its range": (
+        ["run", "router=carbon_slo", "router.forecast={{_target_:sim.accounting.forecast.Noisy,sigma:-1}}"],
+        ["forecast.sigma=-1", ">= 0"],
+    ),
+    "cost that nobody knows": (["run", "router=min_cost_slo", f"{POOL}.cost=null"], ["min_cost_slo", "cost is known"]),
     "unknown key of a router": (["run", "+router.colour=red"], ["router.colour='red'", "prefer"]),
     # -- code in a configuration
     "target outside": (["run", "router._target_=os.system"], ["router._target_='os.system'", "sim"]),

@@ -128,7 +128,7 @@ def test_who_is_in_the_front_end_at_the_horizon_is_in_flight() -> None:
 def test_no_time_means_no_front_end_and_no_event() -> None:
     env = Environment()
     live = live_pool(pool(engine={"front_end_workers": 4}), env=env)
-    assert live._front_end is None
+    assert live.front_end is None
     live.send(Request(0, 0.0, 10, 1))
     assert len(env._queue) == 1  # the engine's own wake-up
     assert not live.uploading
@@ -139,7 +139,7 @@ def test_prediction_counts_the_front_end() -> None:
     engine = {"tokenize_s": 0.1, "tokenize_s_per_token": 1e-3, "front_end_s": 0.05}
     plain, live = live_pool(pool()), live_pool(pool(engine=engine), env=env)
     assert live.predicted_latency_s(50, 5) - plain.predicted_latency_s(50, 5) == pytest.approx(0.2, rel=1e-9)
-    front = live._front_end
+    front = live.front_end
     assert front is not None
     for number in range(3):
         front.enter(Request(number, 0.0, 100, 1), 0)

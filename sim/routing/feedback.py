@@ -1,0 +1,32 @@
+"""Tells a router that learns what became of the requests it sent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sim.fleet.pool import Done, LivePool
+from sim.routing.base import Outcome
+from sim.serving.sequence import Sequence
+
+
+def telling(router: object, done: Done) -> Done:
+    """Return `done`, followed by the router's `completed` where it has one; others cost nothing."""
+    completed: Any = getattr(router, "completed", None)
+    if completed is None:
+        return done
+
+    def both(pool: LivePool, replica: int, seq: Sequence) -> None:
+        done(pool, replica, seq)
+        completed(seq.request, pool, outcome(pool, seq))
+
+    return both
+
+
+def outcome(pool: LivePool, seq: Sequence) -> Outcome:
+    """What became of a request that has its last token."""
+    request, share = seq.request, seq.prefill + seq.decode + seq.waste
+    sent_s = request.arrival_s - (pool.link.downlink_s(request) if pool.link is not None else 0.0)
+    ttft_s, e2e_s = seq.first_s - sent_s, seq.last_s - sent_s
+    tpot_s = (e2e_s - ttft_s) / (seq.target - 1) if seq.target > 1 else 0.0
+    active_w = pool.timing.static_w + pool.host_w
+    return Outcome(ttft_s, tpot_s, e2e_s, pool.site.pue * (active_w * share.real + share.imag))
