@@ -26,6 +26,7 @@ class Footprint:
         embodied_range_g: low and high estimate of the embodied carbon [g CO2e].
         cost_usd: cost [USD].
         incomplete: what is missing in the sums, in words.
+        water_l: water taken on and off site [l]; None where unknown.
         market_g: market-based operational carbon [g CO2e]; None where what is bought is not known.
     """
 
@@ -37,6 +38,7 @@ class Footprint:
     cost_usd: Parts | None
     incomplete: tuple[str, ...] = ()
     market_g: float | None = None
+    water_l: tuple[float | None, float | None] = (None, None)
 
 
 def of_pool(pool: PoolTotals) -> Footprint:
@@ -51,6 +53,7 @@ def of_pool(pool: PoolTotals) -> Footprint:
         cost_usd=_known(pool.cost_usd),
         incomplete=tuple(pool.incomplete),
         market_g=pool.carbon_market_g,
+        water_l=(pool.water_on_l, pool.water_off_l),
     )
 
 
@@ -68,6 +71,7 @@ def of_all(pools: Sequence[PoolTotals]) -> Footprint:
         embodied_range_g=(sum(r[0] for r in known), sum(r[1] for r in known)) if len(known) == len(ranges) else None,
         cost_usd=_sum(part.cost_usd for part in parts),
         incomplete=tuple(f"{pool.name}: {what}" for pool in pools for what in pool.incomplete),
+        water_l=(_total(pool.water_on_l for pool in pools), _total(pool.water_off_l for pool in pools)),
         market_g=sum(bought) if parts and len(bought) == len(parts) else None,
     )
 
@@ -96,6 +100,7 @@ def of_requests(result: Result, mask: npt.NDArray[np.bool_]) -> Footprint:
         embodied_range_g=None,
         cost_usd=_parts(column["cost_usd"], None, cost - column["cost_usd"], None),
         incomplete=_incomplete_of(result, column["pool"]),
+        water_l=_water_of(result, column["pool"], own + wasted + idle),
     )
 
 
@@ -113,7 +118,7 @@ def total(parts: Parts | None, unit: float = 1.0) -> float | None:
 def describe(footprint: Footprint) -> dict[str, Any]:
     """The summary's keys of a footprint: kWh, kg CO2e and USD, in all and by part; unknown is None."""
     operational, embodied = total(footprint.operational_g, 1e3), total(footprint.embodied_g, 1e3)
-    spread = footprint.embodied_range_g
+    spread, (on, off) = footprint.embodied_range_g, footprint.water_l
     return {
         "energy_kwh": total(footprint.facility_j, JOULES_PER_KWH),
         "it_energy_kwh": total(footprint.it_j, JOULES_PER_KWH),
@@ -125,6 +130,7 @@ def describe(footprint: Footprint) -> dict[str, Any]:
             "embodied_low": None if spread is None else spread[0] / 1e3,
             "embodied_high": None if spread is None else spread[1] / 1e3,
         },
+        "water_l": {"on_site": on, "off_site": off, "total": None if on is None or off is None else on + off},
         "cost_usd": total(footprint.cost_usd),
         "parts": {
             "energy_kwh": _by_part(footprint.facility_j, JOULES_PER_KWH),
@@ -172,6 +178,25 @@ def _network_carbon(result: Result, served: npt.NDArray[np.bool_]) -> float:
             share = energy[served & (pool == index)].sum() / of_the_pool
             grams += float(share) * totals.carbon_operational_g.get("network", 0.0)
     return grams
+
+
+def _total(values: Iterable[float | None]) -> float | None:
+    """Sum of amounts; None where there are none, or one is unknown."""
+    known = list(values)
+    return sum(value for value in known if value is not None) if known and None not in known else None
+
+
+def _water_of(result: Result, pools: npt.NDArray[Any], energy_j: npt.NDArray[Any]) -> tuple[float | None, float | None]:
+    """Water of some requests, by their share of the energy of each pool's building [l]."""
+    by_pool = np.bincount(pools, weights=energy_j, minlength=len(result.pools))
+    on, off = [], []
+    for pool, joules in zip(result.pools, by_pool):
+        building_j = sum(part_j for part, part_j in pool.facility_energy_j.items() if part != "network")
+        if joules > 0.0:
+            share = float(joules) / building_j
+            for litres, whole in ((on, pool.water_on_l), (off, pool.water_off_l)):
+                litres.append(None if whole is None else whole * share)
+    return _total(on), _total(off)
 
 
 def _incomplete_of(result: Result, pools: npt.NDArray[Any]) -> tuple[str, ...]:

@@ -128,6 +128,7 @@ def _intensities(amounts: Section, requests: int, tokens_in: int, tokens_out: in
     grams = None if kg["total"] is None else kg["total"] * 1e3
     operational = None if kg["operational"] is None else kg["operational"] * 1e3
     joules = None if kwh is None else kwh * JOULES_PER_KWH
+    litres = amounts["water_l"]["total"]
     mtok, mtok_both = tokens_out / 1e6, (tokens_in + tokens_out) / 1e6
     return {
         "usd_per_mtok": _ratio(usd, mtok),
@@ -137,6 +138,8 @@ def _intensities(amounts: Section, requests: int, tokens_in: int, tokens_out: in
         "g_per_mtok_in_out": _ratio(grams, mtok_both),
         "g_per_request": _ratio(grams, requests),
         "g_operational_per_mtok": _ratio(operational, mtok),
+        "l_per_mtok": _ratio(litres, mtok),
+        "l_per_request": _ratio(litres, requests),
         "j_per_token": _ratio(joules, tokens_out),
         "j_per_token_in_out": _ratio(joules, tokens_in + tokens_out),
         "j_per_request": _ratio(joules, requests),

@@ -7,8 +7,8 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from scenarios.build_accounts import cost_of, embodied_of, host_of
-from scenarios.build_site import SITE_KEYS, intensity_of, market_of, pue_of
+from scenarios.build_accounts import cost_of, embodied_of, host_of, shares_of
+from scenarios.build_site import SITE_KEYS, intensity_of, market_of, pue_of, water_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
 from scenarios.targets import instantiate
@@ -97,7 +97,8 @@ def _site(
         pue = pue_of(site, catalogue, start_utc)
         intensity = intensity_of(site, catalogue, basis, start_utc)
         market = market_of(site, basis)
-    return Site(name, kind, pools, intensity, pue, market)
+        water = water_of(site, catalogue)
+    return Site(name, kind, pools, intensity, pue, market, water)
 
 
 def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
@@ -109,6 +110,7 @@ def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
         engine = _engine(pool.child("engine"))
         cost = cost_of(pool, xpu, xpu_entry, host, catalogue)
         embodied = embodied_of(pool, xpu, xpu_entry)
+        shares = shares_of(pool)
     draft = pool.get("draft", text, None)
     made = Pool(
         name=name,
@@ -130,6 +132,7 @@ def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
         host=host,
         cost=cost,
         embodied=embodied,
+        embodied_shares=shares,
         balancer=pool.get("balancer", text, None),
     )
     pool.finish()

@@ -10,10 +10,11 @@ from scenarios.schema import Section, anything, boolean, list_of, number, one_of
 from sim.accounting.grid import BASES, HourlySignal, Market, preset
 from sim.accounting.pue import RATIO, ClockPue, LoadPue, measured_pue, weather_pue
 from sim.accounting.signal import AVERAGE, KINDS, Constant, Signal
+from sim.accounting.water import Water
 from sim.errors import InputError
 
 #: Keys of a site beside its pools.
-SITE_KEYS = ("kind", "grid", "pue", "market")
+SITE_KEYS = ("kind", "grid", "pue", "market", "water")
 
 
 def intensity_of(site: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Signal:
@@ -93,6 +94,27 @@ def _pue_of_file(pue: Section, catalogue: Catalogue, start: str | None) -> Signa
         made = weather_pue(path, column, start, base, pue.need("per_degree", real), pue.need("above_c", real), wrap)
     if path not in catalogue.files:
         catalogue.files.append(path)
+    return made
+
+
+def water_of(site: Section, catalogue: Catalogue) -> Water | None:
+    """Water factors of a site: an entry of conf/water, a mapping of one's own, or null where they are unknown."""
+    given = site.get("water", anything, None)
+    if given is None:
+        return None
+    key = site.path("water")
+    if isinstance(given, str):
+        entry = catalogue.entry("water", given, key)
+        known = entry.values
+        return Water(known.get("on_site_l_per_kwh"), known.get("off_site_l_per_kwh"), given)
+    water = Section(given, key)
+    factor = number("a factor >= 0 l/kWh, or null where it is unknown", low=0.0)
+    made = Water(
+        water.get("on_site_l_per_kwh", factor, None),
+        water.get("off_site_l_per_kwh", factor, None),
+        water.get("source", text, "given in the configuration"),
+    )
+    water.finish()
     return made
 
 

@@ -37,6 +37,7 @@ _PARTS = {
 _FORMS = {
     "grid": "an id, a number, or {path, zone, basis, start_utc, wrap}",
     "pue": "a number, {full_load, fixed_share}, {hours, months, zone} or {path, column}; see docs/accounting.md",
+    "water": "null, an id, or {on_site_l_per_kwh: 0.3, off_site_l_per_kwh: 2}",
     "market": "null, or {contract_share: 0.4, contract_g_per_kwh: 11, residual_g_per_kwh: 450}",
     "host": "an id, null, or {type: ID, power_w: 90, ...}",
     "cost": "rent, owned, null, or {type: owned, purchase_usd_per_xpu: 3000, ...}",
@@ -46,7 +47,8 @@ _FORMS = {
     "adapters": "null, or {count: 8, ...}; see docs/workloads.md",
     "images": "null, or as docs/workloads.md says",
     "prefix": "null, or {tokens: 512, groups: 4, ...}; see docs/workloads.md",
-    "embodied": "act, published, null, or {method: given, kg: 120, boundary: board}",
+    "embodied": "act, llmcarbon, published, null, or {method: given, kg: 120, boundary: board}",
+    "embodied_shares": "null, or {rack: {kg: 60, boundary: rack}, network: null}",
 }
 _NO_HYDRA = "no settings of Hydra itself; give hydra.* on the command line"
 

@@ -105,6 +105,7 @@ class PoolTotals:
         network_energy_j: energy of its client link.
         facility_energy_j: the same parts after PUE.
         carbon_operational_g, carbon_embodied_g, cost_usd: by the same parts (active, wasted, idle, boot, network).
+        water_on_l, water_off_l: water taken on and off site [l], or None where unknown.
         embodied_kg: low, central, high over the run, or None where unknown.
         bytes_up, bytes_down: client traffic [bytes].
         intensity_mean: mean carbon intensity over the run [g/kWh]; intensity_basis (lca, direct), intensity_kind
@@ -143,6 +144,8 @@ class PoolTotals:
     intensity_source: str = ""
     intensity_kind: str = ""
     carbon_market_g: float | None = None
+    water_on_l: float | None = None
+    water_off_l: float | None = None
     embodied_boundary: str = ""
     cost_basis: str = ""
     incomplete: tuple[str, ...] = ()

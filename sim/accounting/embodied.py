@@ -5,14 +5,15 @@ Boundaries are never mixed: an interval's ends share one boundary, and sums say 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sim.errors import InputError, number
 from sim.hardware.xpu import XPU
-from sim.units import GIB, SECONDS_PER_YEAR
+from sim.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_YEAR
 
 BOUNDARIES = ("die+memory", "board", "server", "rack")
 ESTIMATES = ("low", "central", "high")
+BY_TIME, BY_USE = "time", "use"  #: amortised over provisioned or over active time
 
 #: Logic by node [nm]: EPA, fab electricity [kWh/cm2]; GPA, process gases at 95 % and 99 % abatement [g CO2e/cm2];
 #: MPA, materials [g CO2e/cm2].
@@ -47,6 +48,11 @@ MEMORY_G_PER_GB: dict[str, tuple[float, float, float]] = {
     "HBM": (65.0, 400.0, 860.0),
 }
 
+#: Logic by node [nm]: carbon per area [kg CO2e/cm2], and memory [kg CO2e/GB].
+#: Source: Faiz et al., LLMCarbon (ICLR 2024). Kind: published.
+LLMCARBON_KG_PER_CM2: dict[float, float] = {12: 1.2, 7: 1.6, 4: 1.8}
+LLMCARBON_KG_PER_GB = 0.4
+
 ACT_FAB_G_PER_KWH = 583.0  #: electricity of the fab: Taiwan. Source: ACT (ISCA 2022).
 ACT_YIELD = 0.875  #: share of good dies. Source: ACT (ISCA 2022).
 ACT_PACKAGE_G = 150.0  #: packaging of one integrated circuit [g CO2e]. Source: ACT (ISCA 2022).
@@ -61,8 +67,10 @@ class Embodied:
         low_kg, central_kg, high_kg: interval and best estimate within one boundary [kg CO2e].
         boundary: what is counted, one of `BOUNDARIES`.
         method: how it was found, such as ``ACT`` or ``published``.
-        lifetime_s: time over which it is spread [s].
+        lifetime_s: time over which it is spread, provisioned or active as `per` says [s].
         source: where the numbers come from.
+        per: ``time`` spreads it over provisioned time, used or not; ``use`` over active time alone.
+        share: part of it that this use carries, in [0, 1]: what a second life takes over, or its part of a use.
     """
 
     low_kg: float
@@ -72,6 +80,8 @@ class Embodied:
     method: str
     lifetime_s: float
     source: str
+    per: str = BY_TIME
+    share: float = 1.0
 
     def __post_init__(self) -> None:
         for key in ("low_kg", "central_kg", "high_kg"):
@@ -82,13 +92,16 @@ class Embodied:
         if self.boundary not in BOUNDARIES:
             raise InputError("embodied.boundary", self.boundary, " | ".join(BOUNDARIES))
         number("embodied.lifetime_s", self.lifetime_s, "a lifetime > 0 s", above=0.0)
+        number("embodied.share", self.share, "a share in [0, 1]", low=0.0, high=1.0)
+        if self.per not in (BY_TIME, BY_USE):
+            raise InputError("embodied.per", self.per, f"{BY_TIME} | {BY_USE}")
 
     def g_per_s(self, which: str = "central") -> float:
-        """Embodied carbon per second of provisioned time [g CO2e/s], at the `which` of `ESTIMATES`."""
+        """Embodied carbon per second of provisioned or active time [g CO2e/s], at the `which` of `ESTIMATES`."""
         if which not in ESTIMATES:
             raise InputError("embodied estimate", which, " | ".join(ESTIMATES))
         kg: float = getattr(self, f"{which}_kg")
-        return kg * 1000.0 / self.lifetime_s
+        return kg * 1000.0 * self.share / self.lifetime_s
 
 
 def act(
@@ -148,6 +161,61 @@ def act_of(xpu: XPU, lifetime_years: float = DEFAULT_LIFETIME_YEARS) -> Embodied
         return None
     # Memory chips come in binary sizes, so the gigabyte of ACT's factors is taken as the binary one.
     return act(xpu.die_mm2, xpu.node_nm, xpu.memory_bytes / GIB, xpu.memory_type, lifetime_years)
+
+
+def llmcarbon(
+    die_mm2: float,
+    node_nm: float,
+    memory_gb: float,
+    lifetime_years: float = DEFAULT_LIFETIME_YEARS,
+) -> Embodied:
+    """Embodied carbon of a die and its memory by LLMCarbon: area x carbon per area + GB x 0.4 kg.
+
+    Args:
+        die_mm2: area of all dies [mm2].
+        node_nm: manufacturing node [nm], one of `LLMCARBON_KG_PER_CM2`.
+        memory_gb: memory [GB].
+        lifetime_years: years of 8,760 h.
+
+    Source: Faiz et al., LLMCarbon, ICLR 2024.
+    """
+    area_cm2 = number("embodied.die_mm2", die_mm2, "an area > 0 mm2", above=0.0) / 100.0
+    memory = number("embodied.memory_gb", memory_gb, "a size >= 0 GB", low=0.0)
+    if isinstance(node_nm, bool) or not isinstance(node_nm, int | float) or node_nm not in LLMCARBON_KG_PER_CM2:
+        raise InputError("embodied.node_nm", node_nm, f"one of {sorted(LLMCARBON_KG_PER_CM2)}, or another method")
+    kg = area_cm2 * LLMCARBON_KG_PER_CM2[node_nm] + memory * LLMCARBON_KG_PER_GB
+    life = _lifetime_s(lifetime_years)
+    return Embodied(kg, kg, kg, "die+memory", "LLMCarbon", life, "LLMCarbon, Faiz et al., ICLR 2024")
+
+
+def llmcarbon_of(xpu: XPU, lifetime_years: float = DEFAULT_LIFETIME_YEARS) -> Embodied | None:
+    """Embodied carbon of an xPU by LLMCarbon; None where area or node is unknown, or it has no factor for the node."""
+    if xpu.die_mm2 is None or xpu.node_nm not in LLMCARBON_KG_PER_CM2:
+        return None
+    return llmcarbon(xpu.die_mm2, xpu.node_nm, xpu.memory_bytes / GIB, lifetime_years)
+
+
+def in_second_life(embodied: Embodied, years: float, share: float | None = None) -> Embodied:
+    """The same hardware after its first life: `share` of its carbon, spread over the `years` that remain.
+
+    Without a share it is years / (first life + years): every year carries the same. A share of 0 calls it sunk.
+    """
+    second_s = number("embodied.second_life.years", years, "a number of years > 0", above=0.0) * SECONDS_PER_YEAR
+    carried = second_s / (embodied.lifetime_s + second_s) if share is None else share
+    number("embodied.second_life.share", carried, "a share in [0, 1]", low=0.0, high=1.0)
+    return replace(embodied, lifetime_s=second_s, share=embodied.share * carried)
+
+
+def by_use(embodied: Embodied, active_hours: float) -> Embodied:
+    """The same carbon, spread over `active_hours` of work in all: idle time carries none of it."""
+    hours = number("embodied.active_hours", active_hours, "a number of hours > 0", above=0.0)
+    return replace(embodied, lifetime_s=hours * SECONDS_PER_HOUR, per=BY_USE)
+
+
+def shared_with_other_uses(embodied: Embodied, use_share: float) -> Embodied:
+    """The part of a device's carbon that serving carries, where its owner also uses it otherwise."""
+    number("embodied.use_share", use_share, "a share in [0, 1]", low=0.0, high=1.0)
+    return replace(embodied, share=embodied.share * use_share)
 
 
 def published(

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sim.accounting.embodied import Embodied
+from sim.accounting.embodied import BY_TIME, BY_USE, ESTIMATES, Embodied
 from sim.accounting.meter import facility, read
 from sim.accounting.signal import Unknown, kind_of
 from sim.hardware.grounding import grounding
@@ -41,6 +41,7 @@ class Rates:
         it_active_w, it_idle_w: the same without the building [W].
         pue: facility over IT power; NaN where it varies over time.
         embodied_g_per_s: low, central, high per replica second, or None where unknown [g/s].
+        embodied_g_per_busy_s: the same of what is amortised by use, per busy second besides [g/s].
         usd_per_s, usd_per_facility_j: cost of a replica second and of a joule at the meter; NaN where unknown.
         cost_basis, boundary: in words.
         missing: what is unknown, in words.
@@ -57,24 +58,34 @@ class Rates:
     cost_basis: str
     boundary: str
     missing: tuple[str, ...]
+    embodied_g_per_busy_s: tuple[float, float, float] = (0.0, 0.0, 0.0)
+
+    def embodied_g(self, busy_s: float, all_s: float) -> tuple[float, float, float] | None:
+        """Low, central and high embodied carbon of replica seconds, of which some are busy [g]; None where unknown."""
+        if self.embodied_g_per_s is None:
+            return None
+        low, central, high = (
+            time * all_s + use * busy_s for time, use in zip(self.embodied_g_per_s, self.embodied_g_per_busy_s)
+        )
+        return low, central, high
 
 
 def rates_of(pool: LivePool) -> Rates:
     """Rates of a pool from its specification."""
     spec, missing = pool.spec, []
     embodied: tuple[float, float, float] | None = None
+    used = (0.0, 0.0, 0.0)
     parts: list[tuple[str, Embodied | None]] = [("xPU", spec.embodied)]
     if spec.host is not None:
         parts.append(("host", spec.host.embodied))
+    parts += spec.embodied_shares.items()
     known = [(what, each) for what, each in parts if each is not None]
     boundary = " + ".join(f"{what}: {each.boundary} ({each.method})" for what, each in known)
     missing += [f"embodied carbon of the {what} is unknown" for what, each in parts if each is None]
     if len(known) == len(parts):
-        low, central, high = (
-            spec.xpus_per_replica * sum(each.g_per_s(which) for _, each in known)
-            for which in ("low", "central", "high")
+        embodied, used = (
+            _g_per_s([each for _, each in known if each.per == per], spec.xpus_per_replica) for per in (BY_TIME, BY_USE)
         )
-        embodied = (low, central, high)
     usd_s = usd_j = math.nan
     basis = ""
     if spec.cost is None:
@@ -99,7 +110,14 @@ def rates_of(pool: LivePool) -> Rates:
         basis,
         boundary,
         tuple(missing),
+        used,
     )
+
+
+def _g_per_s(parts: list[Embodied], xpus: int) -> tuple[float, float, float]:
+    """Low, central and high embodied carbon per second of so many xPUs [g/s]."""
+    low, central, high = (xpus * sum(each.g_per_s(which) for each in parts) for which in ESTIMATES)
+    return low, central, high
 
 
 def request_columns(records: dict[str, FloatArray], pools: list[LivePool], end_s: float) -> dict[str, FloatArray]:
@@ -152,7 +170,7 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
 
     embodied = embodied_all = np.full_like(energy, math.nan)
     if rates.embodied_g_per_s is not None and totals.carbon_embodied_g is not None:
-        embodied = rates.embodied_g_per_s[1] * whole_s
+        embodied = (rates.embodied_g_per_s[1] + rates.embodied_g_per_busy_s[1]) * whole_s
         embodied_all = embodied + idle(totals.carbon_embodied_g)
     cost = rates.usd_per_s * whole_s + rates.usd_per_facility_j * (energy + wasted)
     return {
@@ -211,8 +229,7 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
     if rates.embodied_g_per_s is not None:
         per_s = rates.embodied_g_per_s[1]
         totals.carbon_embodied_g = {"idle": per_s * idle_s, "boot": per_s * boot_s}
-        low, central, high = (each * spec.replicas * end_s for each in rates.embodied_g_per_s)
-        totals.carbon_embodied_range_g = (low, central, high)
+        totals.carbon_embodied_range_g = rates.embodied_g(meter.busy_s, spec.replicas * end_s)
     if spec.cost is not None:
         totals.cost_usd = {
             "idle": rates.usd_per_s * idle_s + rates.usd_per_facility_j * idle_j,
@@ -223,7 +240,7 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
 
 def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], steps: int, end_s: float) -> PoolTotals:
     """Totals of a pool with every part, from its engines' meters (not from the requests' shares, which must match)."""
-    totals, rates = pool_totals(pool, end_s), rates_of(pool)
+    totals, rates, site = pool_totals(pool, end_s), rates_of(pool), pool.site
     meter = read(pool, rates, end_s)
     mine = requests["pool"] == pool.index
     wasted_share = requests["energy_wasted_j"][mine]
@@ -242,8 +259,16 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
     network_g = network_j * totals.intensity_mean / JOULES_PER_KWH
     totals.carbon_operational_g |= _split(meter_g, waste_share, network_g)
     totals.carbon_market_g = _market_g(pool, totals)
+    if site.water is not None:
+        it_j, facility_j = (
+            sum(joules for part, joules in energy.items() if part != "network")
+            for energy in (totals.it_energy_j, totals.facility_energy_j)
+        )
+        totals.water_on_l, totals.water_off_l = site.water.litres(it_j, facility_j)
     if rates.embodied_g_per_s is not None and totals.carbon_embodied_g is not None:
-        totals.carbon_embodied_g |= _split(rates.embodied_g_per_s[1] * meter_s, waste_share, 0.0)
+        totals.carbon_embodied_g |= _split(
+            (rates.embodied_g_per_s[1] + rates.embodied_g_per_busy_s[1]) * meter_s, waste_share, 0.0
+        )
     if totals.cost_usd is not None:
         totals.cost_usd |= _split(rates.usd_per_s * meter_s + rates.usd_per_facility_j * meter_j, waste_share, 0.0)
     totals.bytes_up = float(pool_bytes(pool, requests["prompt_tokens"][mine], up=True))

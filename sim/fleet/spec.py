@@ -10,6 +10,7 @@ from sim.accounting.embodied import Embodied
 from sim.accounting.grid import Market
 from sim.accounting.pue import LoadPue
 from sim.accounting.signal import Signal, Unknown, kind_of
+from sim.accounting.water import Water
 from sim.errors import InputError, instance, instances, number, provider, whole
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
@@ -69,6 +70,7 @@ class Pool:
         host: share of the server per xPU, or None to leave the host outside the boundary.
         cost: rent or ownership, or None where cost is unknown.
         embodied: embodied carbon of one xPU, or None where unknown.
+        embodied_shares: of rack, network and the like per xPU, by name; None for one that is unknown.
         boot_s: time the replicas take to load their weights at the start of the run [s]; they draw busy power without
             computing and serve nothing until then.
         timing: what makes the timing model of a replica; `RooflineTiming` or one's own `StepTiming`.
@@ -98,6 +100,7 @@ class Pool:
     quality: Mapping[str, float] | None = None
     prefill_replicas: int = 0
     kv_link: Interconnect | None = None
+    embodied_shares: Mapping[str, Embodied | None] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")
@@ -126,6 +129,9 @@ class Pool:
             provider(f"{key}.cost", self.cost, ["rates"], "a cost model such as Rent(2.5), or None where it is unknown")
         if self.embodied is not None:
             instance(f"{key}.embodied", self.embodied, Embodied, _EMBODIED)
+        for name, each in self.embodied_shares.items():
+            if each is not None:
+                instance(f"{key}.embodied_shares.{name}", each, Embodied, _EMBODIED)
         for name in ("kv_precision", "balancer"):
             if getattr(self, name) is not None:
                 instance(f"{key}.{name}", getattr(self, name), str, "a text, or None")
@@ -218,6 +224,7 @@ class Site:
         pue: power usage effectiveness, facility energy over IT energy, at least 1: a number, a signal over time (such
             as `ClockPue`), or a `LoadPue`.
         market: what electricity it buys, for a market-based figure; None leaves that "not available".
+        water: its water factors; None leaves water unknown.
     """
 
     name: str
@@ -226,6 +233,7 @@ class Site:
     intensity: Signal = field(default_factory=Unknown)
     pue: float | LoadPue | Signal = 1.0
     market: Market | None = None
+    water: Water | None = None
 
     def __post_init__(self) -> None:
         instance("sites.name", self.name, str, "a text")
@@ -239,6 +247,8 @@ class Site:
             number(f"{key}.pue", self.pue, "a ratio of at least 1", low=1.0)
         if self.market is not None:
             instance(f"{key}.market", self.market, Market, "a Market, or None where it is unknown")
+        if self.water is not None:
+            instance(f"{key}.water", self.water, Water, "a Water, or None where it is unknown")
 
 
 @dataclass(frozen=True, slots=True)

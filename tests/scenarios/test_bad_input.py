@@ -245,6 +245,27 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["run", f"{POOL}.cost={{{{type:rent,usd_per_xpu_hour:-1}}}}"],
         [f"{POOL}.cost.usd_per_xpu_hour=-1", ">= 0"],
     ),
+    "lifetime of zero": (
+        ["run", f"{POOL}.embodied={{{{method:act,lifetime_years:0}}}}"],
+        [f"{POOL}.embodied.lifetime_years=0", "> 0"],
+    ),
+    "active hours of zero": (
+        ["run", f"{POOL}.embodied={{{{method:act,active_hours:0}}}}"],
+        [f"{POOL}.embodied.active_hours=0", "> 0"],
+    ),
+    "share of a second life": (
+        ["run", f"{POOL}.embodied={{{{method:act,second_life:{{{{years:2,share:2}}}}}}}}"],
+        [f"{POOL}.embodied.second_life.share=2", "[0, 1]"],
+    ),
+    "rack without a boundary": (
+        ["run", f"{POOL}.embodied_shares={{{{rack:{{{{kg:60}}}}}}}}"],
+        [f"{POOL}.embodied_shares.rack.boundary=None"],
+    ),
+    "negative water": (
+        ["run", "fleet.sites.edge.water={{on_site_l_per_kwh:-1}}"],
+        ["fleet.sites.edge.water.on_site_l_per_kwh=-1"],
+    ),
+    "no such water": (["run", "fleet.sites.edge.water=dry"], ["fleet.sites.edge.water='dry'"]),
     "embodied by guessing": (["run", f"{POOL}.embodied=guess"], [f"{POOL}.embodied.method='guess'", "act"]),
     "link of no type": (["run", "fleet.links.to_edge.type=string"], ["fleet.links.to_edge.type='string'"]),
     "link to nowhere": (

@@ -6,7 +6,18 @@ import math
 
 import pytest
 
-from sim.accounting.embodied import BOUNDARIES, Embodied, act, act_of, published
+from sim.accounting.embodied import (
+    BOUNDARIES,
+    Embodied,
+    act,
+    act_of,
+    by_use,
+    in_second_life,
+    llmcarbon,
+    llmcarbon_of,
+    published,
+    shared_with_other_uses,
+)
 from sim.errors import InputError
 from sim.fleet.spec import Host
 from sim.hardware.catalogue import list_entries, load_entry
@@ -134,3 +145,43 @@ def test_a_gpus_share_of_an_8_gpu_host():
 @pytest.mark.parametrize("boundary", BOUNDARIES)
 def test_every_boundary_is_kept(boundary):
     assert published(1, boundary, "x").boundary == boundary
+
+
+def test_llmcarbon_by_hand():
+    assert llmcarbon(814, 4, 80).central_kg == pytest.approx(8.14 * 1.8 + 80 * 0.4)
+    assert llmcarbon(826, 7, 40).boundary == "die+memory"
+    assert llmcarbon_of(chip(node_nm=7)) == llmcarbon(545, 7, 16)
+    assert llmcarbon_of(chip(node_nm=8)) is None  # it has no factor: unknown, not another node's
+    assert llmcarbon_of(chip(die_mm2=None)) is None
+    with pytest.raises(InputError, match=r"embodied.node_nm=8"):
+        llmcarbon(814, 8, 80)
+
+
+def test_a_second_life_carries_what_the_years_left_are_of_all():
+    first = published(120, "board", "a test", lifetime_years=4)
+    assert in_second_life(first, 2).g_per_s() == pytest.approx(120e3 / 3 / (2 * 8760 * 3600))
+    assert in_second_life(first, 2).g_per_s() == pytest.approx(120e3 / (6 * 8760 * 3600))  # every year the same
+    assert in_second_life(first, 2, 0.5).g_per_s() == pytest.approx(60e3 / (2 * 8760 * 3600))
+    assert in_second_life(first, 2, 0.0).g_per_s() == 0.0  # sunk
+
+
+def test_amortised_by_use_and_shared_with_other_uses():
+    device = published(60, "board", "a test", low_kg=50, high_kg=90)
+    assert by_use(device, 5000).g_per_s("high") == pytest.approx(90e3 / (5000 * 3600))
+    assert by_use(device, 5000).per == "use"
+    assert shared_with_other_uses(device, 0.1).g_per_s("low") == pytest.approx(0.1 * device.g_per_s("low"))
+
+
+@pytest.mark.parametrize(
+    ("build", "key"),
+    [
+        (lambda e: by_use(e, 0), "embodied.active_hours"),
+        (lambda e: in_second_life(e, 0), "embodied.second_life.years"),
+        (lambda e: in_second_life(e, 2, 1.5), "embodied.second_life.share"),
+        (lambda e: shared_with_other_uses(e, -0.1), "embodied.use_share"),
+    ],
+)
+def test_bad_lives_name_their_key(build, key):
+    with pytest.raises(InputError) as error:
+        build(published(60, "board", "a test"))
+    assert error.value.key == key

@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from analysis.metrics import summarize
 from sim import Constant, Fleet, Host, Link, Pool, Rent, Result, Site
 from sim.accounting import Market
+from sim.accounting.embodied import by_use
 from sim.accounting.ledger import PARTS, rates_of
+from sim.accounting.water import Water
 from sim.units import JOULES_PER_KWH, SECONDS_PER_HOUR
 from tests.sim.conftest import StepSignal, embodied, fleet_of, live_pool, owned, pool, simulate
 
@@ -86,6 +89,42 @@ def test_market_based_carbon_stands_beside_the_location_based() -> None:
     assert whole(totals.carbon_operational_g) == pytest.approx(building_kwh * 400.0 + network_g, rel=1e-12)
     assert one(site={"market": Market(0.4, 10.0)}).pools[0].carbon_market_g is None
     assert one().pools[0].carbon_market_g is None
+
+
+def test_amortised_by_use_idle_time_carries_nothing() -> None:
+    spec = pool()
+    assert spec.embodied is not None
+    by_hours = by_use(spec.embodied, 1000.0)
+    result = one(embodied=by_hours, embodied_shares={"rack": embodied(60.0)}, host=None, settings={"horizon_s": 20.0})
+    totals, requests = result.pools[0], result.requests
+    rack_g_s, use_g_s = embodied(60.0).g_per_s(), by_hours.g_per_s()
+    parts = totals.carbon_embodied_g
+    assert parts is not None
+    assert parts["idle"] == pytest.approx(rack_g_s * totals.idle_s, rel=1e-12)
+    assert whole(parts) == pytest.approx(rack_g_s * 20.0 + use_g_s * totals.busy_s, rel=1e-12)
+    assert requests["carbon_embodied_provisioned_g"].sum() == pytest.approx(whole(parts), rel=1e-9)
+    assert totals.carbon_embodied_range_g is not None
+    assert totals.carbon_embodied_range_g[1] == pytest.approx(whole(parts), rel=1e-12)
+    assert "rack: board" in totals.embodied_boundary
+    unknown = one(embodied_shares={"network": None}).pools[0]
+    assert unknown.carbon_embodied_g is None
+    assert any("embodied carbon of the network is unknown" in text for text in unknown.incomplete)
+
+
+def test_water_is_that_of_the_building_and_unknown_without_factors() -> None:
+    result = one(site={"pue": 1.5, "water": Water(0.5, 3.0)})
+    it_kwh = whole(result.pools[0].it_energy_j) / JOULES_PER_KWH
+    assert result.pools[0].water_on_l == pytest.approx(0.5 * it_kwh, rel=1e-12)
+    assert result.pools[0].water_off_l == pytest.approx(1.5 * 3.0 * it_kwh, rel=1e-12)
+    summary = summarize(result)
+    assert summary["total"]["water_l"]["total"] == pytest.approx((0.5 + 4.5) * it_kwh, rel=1e-12)
+    assert summary["total"]["l_per_request"] == pytest.approx(5.0 * it_kwh / len(ROWS), rel=1e-12)
+    by_class = [section["water_l"]["total"] for section in summary["by_slo_class"].values()]
+    assert sum(each or 0.0 for each in by_class) == pytest.approx(5.0 * it_kwh, rel=1e-9)
+    half = one(site={"water": Water(0.5)})
+    assert half.pools[0].water_off_l is None
+    assert summarize(half)["total"]["water_l"]["total"] is None
+    assert summarize(one())["total"]["l_per_request"] is None
 
 
 def test_ownership_pays_for_every_joule_once() -> None:
