@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sim.fleet.pool import Done, LivePool
@@ -28,5 +29,9 @@ def outcome(pool: LivePool, seq: Sequence) -> Outcome:
     sent_s = request.arrival_s - (pool.link.downlink_s(request) if pool.link is not None else 0.0)
     ttft_s, e2e_s = seq.first_s - sent_s, seq.last_s - sent_s
     tpot_s = (e2e_s - ttft_s) / (seq.target - 1) if seq.target > 1 else 0.0
-    active_w = pool.timing.static_w + pool.host_w
-    return Outcome(ttft_s, tpot_s, e2e_s, pool.site.pue * (active_w * share.real + share.imag))
+    if math.isnan(pool.pue):  # it varies: the engine kept the product
+        facility_j = (seq.prefill_g + seq.decode_g + seq.waste_g).imag
+    else:
+        active_w = pool.timing.static_w + pool.host_w
+        facility_j = pool.pue * (active_w * share.real + share.imag) + pool.overhead_w * share.real
+    return Outcome(ttft_s, tpot_s, e2e_s, facility_j)
