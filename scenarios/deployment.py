@@ -136,7 +136,8 @@ class Requests:
         arrival_s: when they come, never decreasing [s].
         prompt, output: lengths [tokens].
         cached: prompt tokens found in a prefix cache, or None for none.
-        prefix_unit: tokens a block where an engine caches prefixes, 0 where it does not. Prompts are taken for
+        prefix_unit: tokens a block where an engine caches prefixes, 0 where it does not.
+        texts: the prompts themselves, as token ids, or None where they are not known. Prompts are then taken for
             distinct: only who was preempted finds its own prompt again.
         slo_classes: one class without bounds: what users expect is no part of a record.
     """
@@ -146,6 +147,7 @@ class Requests:
     output: npt.NDArray[np.int64]
     cached: npt.NDArray[np.int64] | None = None
     prefix_unit: int = 0
+    texts: Sequence[Sequence[int]] | None = None
     slo_classes: tuple[SLOClass, ...] = (SLOClass(),)
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:
@@ -154,15 +156,26 @@ class Requests:
         yield RequestBatch(self.arrival_s, self.prompt, self.output, classes, self.cached, self._hashes())
 
     def _hashes(self) -> list[tuple[int, ...]] | None:
-        """A name for every full block of every prompt, no two alike."""
-        if not self.prefix_unit:
+        """A name for every full block of every prompt; equal blocks behind equal ones share it, where that is known."""
+        unit = self.prefix_unit
+        if not unit:
             return None
+        if self.texts is not None:
+            names: dict[tuple[int, tuple[int, ...]], int] = {}
+            return [tuple(_named(text, unit, names)) for text in self.texts]
         ends = np.cumsum(self.prompt // self.prefix_unit).tolist()
         return [tuple(range(start, end)) for start, end in zip([0, *ends], ends)]
 
     def expected_requests(self) -> float:
         """How many there are."""
         return len(self.arrival_s)
+
+
+def _named(text: Sequence[int], unit: int, names: dict[tuple[int, tuple[int, ...]], int]) -> Iterator[int]:
+    name = -1
+    for end in range(unit, len(text) + 1, unit):
+        name = names.setdefault((name, tuple(text[end - unit : end])), len(names))
+        yield name
 
 
 def serve(pool: Pool, requests: Requests, bin_s: float | None = None) -> Result:

@@ -114,12 +114,15 @@ def read_folder(path: Path, given: Collection[str] = (), search: Sequence[Path] 
     table = np.array([row[:5] for row in rows])
     order = np.argsort(table[:, 2], kind="stable")
     prompt, output, queued, first, last = table[order].T
-    epochs = [row[5] for row in rows]
+    epochs, texts = [row[5] for row in rows], [row[6] for row in rows]
+    if any(text is None for text in texts) != all(text is None for text in texts):
+        accepted = "the token ids of every prompt, or of none"
+        raise InputError("input_tok_ids", None, accepted, str(path / "requests.jsonl"))
     return Measured(
         name=path.resolve().name,
         path=path,
         client=False,
-        requests=requests_of(queued, prompt, output),
+        requests=requests_of(queued, prompt, output, [texts[i] for i in order.tolist() if texts[i] is not None]),
         ttft_s=first - queued,
         e2e_s=last - queued,
         series=_series(path / "timeseries.csv", meta, epochs[int(order[0])]),
@@ -140,8 +143,9 @@ def _device(name: str | None, memory: float | None, meta: Any, path: Path, searc
         raise InputError("hardware.device_name", None, accepted, str(path / "meta.json")) from error
 
 
-def _stamped(path: Path) -> Iterator[tuple[float, float, float, float, float, float | None]]:
-    """Prompt, output, queued, first and last stamp and epoch of arrival (or None) of each request of the file."""
+def _stamped(path: Path) -> Iterator[tuple[float, float, float, float, float, float | None, list[int] | None]]:
+    """Prompt, output, queued, first and last stamp, epoch of arrival and token ids of the prompt (or None) of each
+    request of the file."""
     origin: float | None = None
     for line, text in enumerate(read_text(path).splitlines(), start=1):
         if not text.strip():
@@ -158,7 +162,18 @@ def _stamped(path: Path) -> Iterator[tuple[float, float, float, float, float, fl
             raise InputError("queued_ts", stamps[0], f"{_CLOCKS}; this line has {stamps[1:]}", where)
         epoch = row.get("arrival_time")
         known = None if epoch is None else _value(row, "arrival_time", FINITE, where)
-        yield prompt, output, stamps[0], stamps[-2], stamps[-1], known
+        yield prompt, output, stamps[0], stamps[-2], stamps[-1], known, _token_ids(row, int(prompt), where)
+
+
+def _token_ids(row: Mapping[str, Any], prompt: int, where: str) -> list[int] | None:
+    """The prompt itself, where a row has it."""
+    ids = row.get("input_tok_ids")
+    if ids is None:
+        return None
+    if not isinstance(ids, list) or len(ids) != prompt or not all(type(each) is int for each in ids):
+        found = f"{len(ids)} values" if isinstance(ids, list) else type(ids).__name__
+        raise InputError("input_tok_ids", found, f"a list of input_toks ({prompt}) whole numbers", where)
+    return ids
 
 
 def _series(path: Path, meta: Any, first_epoch: float | None) -> Series | None:
@@ -195,9 +210,9 @@ def _delay_s(started: object, first_epoch: float | None) -> float:
     return delay if 0.0 <= delay < 3600.0 else 0.0
 
 
-def requests_of(arrival: Floats, prompt: Floats, output: Floats) -> Requests:
-    """Sorted columns as a workload that begins at 0."""
-    return Requests(arrival - arrival[0], prompt.astype(np.int64), output.astype(np.int64))
+def requests_of(arrival: Floats, prompt: Floats, output: Floats, texts: Sequence[list[int]] = ()) -> Requests:
+    """Sorted columns as a workload that begins at 0; texts: the prompts as token ids, where they are known."""
+    return Requests(arrival - arrival[0], prompt.astype(np.int64), output.astype(np.int64), texts=texts or None)
 
 
 def read_text(path: Path) -> str:

@@ -58,7 +58,8 @@ class Replay:
             f"{engine.kv_blocks or 'derived'} KV blocks of {engine.block_size}",
             "times of the client: they contain network and front end, the simulated ones do not"
             if record.client
-            else "times of the engine, from the moment a request is queued; prompts are taken for distinct",
+            else "times of the engine, from the moment a request is queued; prompts are taken "
+            + ("for distinct" if record.requests.texts is None else "as their token ids say"),
         ]
         if record.defaults:
             taken = ", ".join(

@@ -1,7 +1,8 @@
 """``hybridfleet validate``: how far the simulator is from what was measured on real engines.
 
 measured=DIR    a run of which every request is known: a folder with requests.jsonl and meta.json, the JSON that
-                vLLM's serving benchmark saves with --save-result --save-detailed, or a CSV (columns.FIELD=NAME)
+                vLLM's serving benchmark saves with --save-result --save-detailed, or a CSV (columns.FIELD=NAME);
+                where rows of requests.jsonl have input_tok_ids, prompts share the beginnings that they have in common
 aggregates=CSV  runs known by their mean E2E, ITL and TTFT
 energy=CSV      joules per request or token, or power, of full batches (columns.FIELD=NAME); at the pace that the file
                 measured, or with pace=simulated; or power of single kernels by their latency

@@ -63,6 +63,16 @@ _METHOD = """\
   parallelism and engine settings come from the run's own `meta.json`; what it leaves open is what vLLM would have
   chosen, and is listed. Times are the engine's: TTFT = first token - queued, E2E = last token - queued,
   TPOT = (last - first) / (tokens - 1), makespan = last token - first arrival. Percentiles are numpy's linear ones.
+- **Prompts that begin alike.** The 300 requests of the replays are turns of conversations, so some prompts begin with
+  an earlier one, and vLLM found that part in its cache. The records hold no text, so here prompts are distinct (rows of
+  `requests.jsonl` may have `input_tok_ids`; then they are not). It shows: single steps of the run on the RTX 4090 took
+  prompts of 2,106 and 2,630 tokens in whole under a budget of 2,048, and the run on the RTX PRO 6000 computed about 30
+  of the same prompts in less than their time. Memory is full in the first of these runs, and a hit lets one more
+  request in before it is, or leaves it to the next wave, 12 s later. Up to the first hit, at 25 s, a simulation that is
+  given the slow first step of a cold engine agrees with the log in every admission and to the block in the memory
+  taken. With 17 hits guessed from both records its errors on the RTX 4090 are: TTFT mean +0.3 %, p95 +0.3 %; TPOT p90
+  +0.6 %; E2E p50 +1.3 %; makespan -0.1 %. Without them: +2.2, +10.0, +2.5, +4.7 and +1.1 %. The guesses are in no
+  figure of this page. On the RTX PRO 6000 the hits hide that steps with prefill take 5 % longer than simulated.
 - **Runs known by means.** Stages follow one another at their recorded rates, with Poisson arrivals (the spread of E2E
   fits them; the law is not recorded). The realised output is 1 + (E2E - TTFT) / ITL. ITL is the mean over all gaps.
   One set of coefficients serves all runs of a chip.

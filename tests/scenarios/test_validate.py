@@ -98,6 +98,24 @@ def test_the_figure_and_the_numbers_are_written(
     assert "out='seen'" in again.err
 
 
+def test_prompts_that_begin_alike_share_what_is_computed(
+    tmp_path: Path, simulated: list[Row], capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = [{**row, "input_tok_ids": [i] * row["input_toks"]} for i, row in enumerate(simulated)]
+    alike = [{**row, "input_tok_ids": list(range(row["input_toks"]))} for row in simulated]
+    apart, shared = (
+        agreement(capsys, f"measured={write_folder(tmp_path / name, rows)}")
+        for name, rows in (("alone", alone), ("alike", alike))
+    )
+    assert apart["ttft_s"]["mean"]["error"] == pytest.approx(0.0, abs=1e-6)
+    assert shared["ttft_s"]["mean"]["error"] < -0.2
+    done = run(["validate", f"measured={write_folder(tmp_path / 'some', [*alone[:-1], simulated[-1]])}"], capsys)
+    assert (done.status, "every prompt, or of none" in done.err) == (2, True)
+    alone[3]["input_tok_ids"] = [1, 2]
+    done = run(["validate", f"measured={write_folder(tmp_path / 'short', alone)}"], capsys)
+    assert (done.status, "line 4" in done.err, "input_tok_ids='2 values'" in done.err) == (2, True, True)
+
+
 def test_a_client_benchmark_is_read(tmp_path: Path, simulated: list[Row], capsys: pytest.CaptureFixture[str]) -> None:
     ttfts = [row["first_token_ts"] - row["queued_ts"] for row in simulated]
     decode = [row["last_token_ts"] - row["first_token_ts"] for row in simulated]
