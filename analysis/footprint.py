@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from sim.results import PoolTotals, Result
+from sim.results import LinkTotals, PoolTotals, Result
 from sim.units import JOULES_PER_KWH
 
 PARTS = ("active", "wasted", "idle", "boot", "network")
@@ -57,20 +57,30 @@ def of_pool(pool: PoolTotals) -> Footprint:
     )
 
 
-def of_all(pools: Sequence[PoolTotals]) -> Footprint:
-    """The sum over pools; a quantity that is unknown in one pool is unknown in all."""
+def of_all(pools: Sequence[PoolTotals], links: Sequence[LinkTotals] = ()) -> Footprint:
+    """The sum over pools; a quantity that is unknown in one pool is unknown in all.
+
+    What links metered beyond the requests of the pools (caches, drafts and prompts between sites) is network, too.
+    """
     parts = [of_pool(pool) for pool in pools]
     ranges = [part.embodied_range_g for part in parts]
     known = [spread for spread in ranges if spread is not None]
     bought = [part.market_g for part in parts if part.market_g is not None]
     return Footprint(
-        facility_j=_sum(part.facility_j for part in parts),
-        it_j=_sum(part.it_j for part in parts),
-        operational_g=_sum(part.operational_g for part in parts),
+        facility_j=_with_links(_sum(part.facility_j for part in parts), (link.energy_j for link in links)),
+        it_j=_with_links(_sum(part.it_j for part in parts), (link.energy_j for link in links)),
+        operational_g=_with_links(_sum(part.operational_g for part in parts), (link.carbon_g for link in links)),
         embodied_g=_sum(part.embodied_g for part in parts),
         embodied_range_g=(sum(r[0] for r in known), sum(r[1] for r in known)) if len(known) == len(ranges) else None,
         cost_usd=_sum(part.cost_usd for part in parts),
-        incomplete=tuple(f"{pool.name}: {what}" for pool in pools for what in pool.incomplete),
+        incomplete=(
+            *(f"{pool.name}: {what}" for pool in pools for what in pool.incomplete),
+            *(
+                f"link {link.name}: energy between sites is unknown and left out"
+                for link in links
+                if link.source != "client" and link.energy_j is None and link.bytes_up + link.bytes_down > 0.0
+            ),
+        ),
         water_l=(_total(pool.water_on_l for pool in pools), _total(pool.water_off_l for pool in pools)),
         market_g=sum(bought) if parts and len(bought) == len(parts) else None,
     )
@@ -155,6 +165,13 @@ def _sum(many: Iterable[Parts | None]) -> Parts | None:
         for name, value in parts.items():
             sums[name] = sums.get(name, 0.0) + value
     return sums or None
+
+
+def _with_links(parts: Parts | None, metered: Iterable[float | None]) -> Parts | None:
+    """Sums over pools, with the network at least what the links metered, as far as that is known."""
+    if parts is None:
+        return None
+    return _known(parts | {"network": max(parts.get("network", 0.0), sum(each or 0.0 for each in metered))})
 
 
 def _parts(

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from analysis import footprint, gaps
 from sim.qoe import SLOClass, goodput
-from sim.results import STATUSES, GapSample, PoolTotals, Result
+from sim.results import STATUSES, GapSample, LinkTotals, PoolTotals, Result
 from sim.units import JOULES_PER_KWH
 
 PERCENTILES = (50, 90, 95, 99)
@@ -34,8 +34,9 @@ def summarize(result: Result) -> Section:
     """The whole of summary.json as plain dicts; everything outside ``performance`` depends on the inputs only."""
     pool, slo_class = result.requests["pool"], result.requests["slo_class"]
     everyone = np.ones(len(result), dtype=np.bool_)
-    total = _scope(result, everyone, result.gaps.values(), footprint.of_all(result.pools))
+    total = _scope(result, everyone, result.gaps.values(), footprint.of_all(result.pools, result.links))
     total |= {"answer_task": result.task, "window": _window(result), **_basis(result.pools), **_served(result)}
+    total |= {name: sum(getattr(link, name) for link in result.links) for name in ("bytes_up", "bytes_down")}
     by_pool = {
         totals.name: _scope(result, pool == index, _gaps(result, 0, index), footprint.of_pool(totals))
         | _about_pool(totals)
@@ -46,7 +47,13 @@ def summarize(result: Result) -> Section:
         mask = slo_class == index
         section = _scope(result, mask, _gaps(result, 1, index), footprint.of_requests(result, mask))
         by_class[slo.name] = section | {"slo": _bounds(slo)}
-    summary = {"total": total, "by_pool": by_pool, "by_slo_class": by_class, "performance": _performance(result)}
+    summary = {
+        "total": total,
+        "by_pool": by_pool,
+        "by_slo_class": by_class,
+        "by_link": {link.name: _about_link(link) for link in result.links},
+        "performance": _performance(result),
+    }
     cleaned: Section = plain(summary)
     return cleaned
 
@@ -200,6 +207,20 @@ def _about_pool(pool: PoolTotals) -> Section:
         **{name: getattr(pool, name) for name in basis},
         "quality": pool.quality,
         "grounding": pool.grounding,
+    }
+
+
+def _about_link(link: LinkTotals) -> Section:
+    """What a link joins and carried."""
+    return {
+        "source": link.source,
+        "target": link.target,
+        "bytes_up": link.bytes_up,
+        "bytes_down": link.bytes_down,
+        "energy_kwh": None if link.energy_j is None else link.energy_j / JOULES_PER_KWH,
+        "carbon_kg": None if link.carbon_g is None else link.carbon_g / 1e3,
+        "intensity_g_per_kwh": link.intensity_mean,
+        "down_s": link.down_s,
     }
 
 

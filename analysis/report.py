@@ -35,6 +35,7 @@ def write_report(path: Path, summary: Json, manifest: Json, figures: Mapping[str
         _missing(summary["total"]["incomplete"]),
         _section("Pools and fleet", _main_table(summary)),
         _section("SLO classes", _class_table(summary["by_slo_class"])),
+        _section("Links", _link_table(summary["by_link"])) if summary["by_link"] else "",
         _section("Figures", _figures(figures)) if figures else "",
         _section("How the numbers are defined", _definitions(summary)),
         _section("What the numbers rest on", _provenance(manifest)),
@@ -167,6 +168,25 @@ def _class_table(classes: Json) -> str:
             number(None if tpot is None else 1e3 * tpot),
             _amount(section["usd_per_mtok"], section["cost_usd"]),
             _amount(section["g_per_mtok"], section["carbon_kg"]["total"]),
+        ]
+        body.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>\n")
+    return _table([f"<th>{cell}</th>" for cell in head], body, "plain")
+
+
+def _link_table(links: Json) -> str:
+    head = ["link", "from", "to", "MB up", "MB down", "energy", "CO2e", "g CO2e/kWh", "out of service [s]"]
+    body = []
+    for name, link in links.items():
+        cells = [
+            name,
+            link["source"],
+            link["target"],
+            number(link["bytes_up"] / 1e6),
+            number(link["bytes_down"] / 1e6),
+            _with_unit(link["energy_kwh"], ENERGY),
+            _with_unit(link["carbon_kg"], CARBON),
+            number(link["intensity_g_per_kwh"]),
+            number(link["down_s"]),
         ]
         body.append(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>\n")
     return _table([f"<th>{cell}</th>" for cell in head], body, "plain")

@@ -106,6 +106,9 @@ def _lines(columns: list[Section]) -> Iterator[tuple[str, str, list[str]]]:
     yield "Cost", "USD per million output tokens", _per(columns, "usd_per_mtok", itemgetter("cost_usd"))
     yield _with_unit("Energy", "facility energy", columns, itemgetter("energy_kwh"), ENERGY)
     yield "Energy", "J per output token", _per(columns, "j_per_token", itemgetter("energy_kwh"))
+    if any(section["bytes_up"] or section["bytes_down"] for section in columns):
+        label = "traffic of links up / down [MB]"
+        yield "Energy", label, [" / ".join(number(s[key] / 1e6) for key in ("bytes_up", "bytes_down")) for s in columns]
     for part in ("operational", "embodied", "total"):
         yield _with_unit(
             "Carbon", f"{part} CO2e", [section["carbon_kg"] for section in columns], itemgetter(part), CARBON

@@ -59,7 +59,8 @@ def build_fleet(
         sites.append(_site(name, site, pools, catalogue, basis, start_utc))
         site.finish()
     links = tuple(
-        _link(name, link, catalogue, plugins, network_energy) for name, link in section.children("links").items()
+        _link(name, link, catalogue, basis, start_utc, plugins, network_energy)
+        for name, link in section.children("links").items()
     )
     section.finish()
     with renamed("links", section.path("links")):
@@ -199,13 +200,20 @@ def build_network_energy(section: Section) -> dict[str, float]:
 
 
 def _link(
-    name: str, link: Section, catalogue: Catalogue, plugins: Collection[str], network_energy: Mapping[str, float]
+    name: str,
+    link: Section,
+    catalogue: Catalogue,
+    basis: str,
+    start_utc: str | None,
+    plugins: Collection[str],
+    network_energy: Mapping[str, float],
 ) -> Link:
     """A link: the entry that `type` names, of links or of interconnects, and any field set beside it."""
     link.get("about", anything, None)
     values: dict[str, Any] = {}
     kind = link.get("type", text, None)
-    own = [field.name for field in fields(Link) if field.name not in ("name", "source", "target", "source_note")]
+    apart = ("name", "source", "target", "intensity", "source_note")
+    own = [field.name for field in fields(Link) if field.name not in apart]
     if kind is not None:
         entry = catalogue.link(kind, link.path("type"))
         values = {key: entry[key] for key in own if entry.get(key) is not None}
@@ -221,6 +229,8 @@ def _link(
         if value is not None:
             values[key] = value
             values["source_note"] = f"{kind or 'a link'}, {key} given in the configuration"
+    if link.get("grid", anything, None) is not None:
+        values["intensity"] = intensity_of(link, catalogue, basis, start_utc)
     link.finish()
     if values.get("energy_j_per_byte") is None:
         values["energy_j_per_byte"] = network_energy.get(values.get("medium", ""))

@@ -158,6 +158,29 @@ class PoolTotals:
 
 
 @dataclass(slots=True)
+class LinkTotals:
+    """What one link carried over the whole run.
+
+    Attributes:
+        name, source, target: identity; `source` is ``client`` or a site.
+        bytes_up, bytes_down: from source to target, and back [bytes].
+        energy_j, carbon_g: of these bytes, or None where the energy of a byte is unknown [J], [g CO2e].
+        intensity_mean: mean carbon intensity of its electricity over the run [g/kWh].
+        down_s: how long it was out of service [s].
+    """
+
+    name: str
+    source: str
+    target: str
+    bytes_up: float
+    bytes_down: float
+    energy_j: float | None
+    carbon_g: float | None
+    intensity_mean: float
+    down_s: float = 0.0
+
+
+@dataclass(slots=True)
 class GapSample:
     """Inter-token gaps of one (pool, SLO class) as (value [s], how many) pairs, sorted by value.
 
@@ -175,6 +198,7 @@ class Result:
     Attributes:
         requests, timeline: columns as in REQUEST_COLUMNS and TIMELINE_COLUMNS; spans: SPAN_COLUMNS or None.
         pools: totals by pool; the codes in the `pool` columns index this list.
+        links: totals by link.
         slo_classes: the codes in `slo_class` index this tuple.
         gaps: inter-token gaps by (pool index, SLO class index), of counted requests' pools (all requests).
         end_s: end of accounting: when the last request drained, or the horizon, whichever is later [s].
@@ -200,6 +224,7 @@ class Result:
     wall_s: float = 0.0
     task: str | None = None
     setup: dict[str, Any] = field(default_factory=dict)
+    links: list[LinkTotals] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.requests["request_id"])

@@ -20,6 +20,7 @@ from simpy.events import NORMAL, URGENT
 
 from sim.accounting.forecast import Forecast, ForecastModel
 from sim.accounting.ledger import close_totals, request_columns
+from sim.accounting.links import link_totals
 from sim.errors import InputError, instance, number, provider
 from sim.fleet.balancers import balancer_of
 from sim.fleet.network import Network
@@ -140,6 +141,10 @@ def _check_signals(fleet: Fleet, horizon_s: float | None) -> None:
             require = getattr(signal, "require", None)
             if require is not None and horizon_s is not None and site.pools:
                 require(horizon_s)
+    for link in fleet.links:
+        require = getattr(link.intensity, "require", None)
+        if require is not None and horizon_s is not None:
+            require(horizon_s)
 
 
 class _Run:
@@ -166,6 +171,7 @@ class _Run:
         classes = workload.slo_classes
         stop_s = math.inf if drain else self.horizon_s
         self.network = Network(self.env, fleet, streams)
+        self._sites = {site.name: site for site in fleet.sites}
         self.pools = list(_live_pools(self, fleet, router, workload, streams, stop_s))
         self.observer = Observer(self.pools, classes, bin_s, keep_spans)
         self.slo_classes = classes
@@ -264,6 +270,7 @@ class _Run:
             seed=self.seed,
             wall_s=time.perf_counter() - started,
             task=self.quality.task,
+            links=[link_totals(link, self._sites, end_s) for link in self.network.links],
         )
 
 

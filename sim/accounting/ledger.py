@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.accounting.embodied import BY_TIME, BY_USE, ESTIMATES, Embodied
+from sim.accounting.links import mean_intensity
 from sim.accounting.meter import facility, read
 from sim.accounting.signal import Unknown, kind_of
 from sim.hardware.grounding import grounding
@@ -256,7 +257,10 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
     if math.isnan(rates.pue) or pool.overhead_w:  # of the run, as it came out
         it_j = meter.busy.it_j + meter.idle.it_j + meter.boot.it_j
         totals.pue = (meter_j + meter.idle.facility_j + meter.boot.facility_j) / it_j if it_j > 0.0 else math.nan
-    network_g = network_j * totals.intensity_mean / JOULES_PER_KWH
+    mean = totals.intensity_mean
+    if pool.link is not None:
+        mean = mean_intensity(pool.link.spec, {pool.site.name: pool.site}, end_s)
+    network_g = network_j * mean / JOULES_PER_KWH
     totals.carbon_operational_g |= _split(meter_g, waste_share, network_g)
     totals.carbon_market_g = _market_g(pool, totals)
     if site.water is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from sim.accounting.signal import Signal
 from sim.errors import InputError, instance, number, provider, whole
 from sim.fleet.latency import Latency, LogNormal
 from sim.fleet.outages import check_outages
@@ -32,6 +33,8 @@ class Link:
         energy_j_per_byte: network energy, or None where unknown (then it is left out and reported as such).
         prompt_bytes_per_token: upload of a prompt [bytes/token]; about 4 characters of UTF-8 English.
         chunk_bytes: download of one streamed token [bytes]: a server-sent event with its JSON envelope.
+        intensity: carbon intensity of its electricity [g CO2e/kWh]; None for that of the site that clients reach over
+            it, or the mean of the two sites that it joins.
         medium: what it runs over, such as ``fixed`` or ``mobile``: for whoever fills in its energy.
         outages: (start, end) of each time at which it is down, in order [s]. What is under way then stalls, and goes on
             afterwards.
@@ -55,6 +58,7 @@ class Link:
     grant_s: float = 0.0
     grant_period_s: float = 0.0
     medium: str = ""
+    intensity: Signal | None = None
     source_note: str = ""
 
     def __post_init__(self) -> None:
@@ -68,6 +72,9 @@ class Link:
         for name in ("up_bytes_per_s", "down_bytes_per_s"):
             if getattr(self, name) != math.inf:
                 number(f"{key}.{name}", getattr(self, name), "a capacity > 0 bytes/s", above=0.0)
+        if self.intensity is not None:
+            accepted = "a Signal such as Constant(400.0, basis='lca') [g CO2e/kWh], or None"
+            provider(f"{key}.intensity", self.intensity, ["at", "next_change", "integral"], accepted)
         instance(f"{key}.medium", self.medium, str, "a text")
         instance(f"{key}.shared", self.shared, bool, "true | false")
         for name in ("prompt_bytes_per_token", "chunk_bytes"):

@@ -276,12 +276,12 @@ class Fleet:
                 raise InputError(f"links.{link.name}.target", link.target, " | ".join(names))
             if link.source != CLIENT and link.source not in names:
                 raise InputError(f"links.{link.name}.source", link.source, " | ".join([CLIENT, *names]))
-        bases = {site.intensity.basis for site in self.sites if site.pools and site.intensity.basis}
+        signals = [site.intensity for site in self.sites if site.pools]
+        signals += [link.intensity for link in self.links if link.intensity is not None]
+        bases = {signal.basis for signal in signals if signal.basis}
         if len(bases) > 1:
             raise InputError("grid basis", sorted(bases), "one basis for all sites of a run: lca or direct, not both")
-        kinds = {
-            kind_of(site.intensity) for site in self.sites if site.pools and not isinstance(site.intensity, Unknown)
-        }
+        kinds = {kind_of(signal) for signal in signals if not isinstance(signal, Unknown)}
         if len(kinds) > 1:
             raise InputError("grid kind", sorted(kinds), "one kind for all sites of a run: average or marginal")
 

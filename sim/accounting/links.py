@@ -1,0 +1,41 @@
+"""What each link of a fleet carried, and the energy and carbon of it. The links are the meter of the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from sim.fleet.link import CLIENT, Link
+from sim.fleet.network import LiveLink
+from sim.fleet.spec import Site
+from sim.results import LinkTotals
+from sim.units import JOULES_PER_KWH
+
+
+def mean_intensity(link: Link, sites: Mapping[str, Site], end_s: float) -> float:
+    """Mean carbon intensity of a link's electricity over a run [g CO2e/kWh].
+
+    Of its own grid; without one, of the site that clients reach over it, or the mean of the two sites that it joins.
+    """
+    ends = [sites[place].intensity for place in (link.source, link.target) if place != CLIENT]
+    signals = ends if link.intensity is None else [link.intensity]
+    if end_s > 0.0:
+        return sum(signal.integral(0.0, end_s) for signal in signals) / (len(signals) * end_s)
+    return sum(signal.at(0.0) for signal in signals) / len(signals)
+
+
+def link_totals(live: LiveLink, sites: Mapping[str, Site], end_s: float) -> LinkTotals:
+    """Totals of one link over a run that ends at `end_s` [s]."""
+    link, joules = live.spec, live.energy_j()
+    intensity = mean_intensity(link, sites, end_s)
+    return LinkTotals(
+        link.name,
+        link.source,
+        link.target,
+        live.bytes_up,
+        live.bytes_down,
+        energy_j=joules,
+        carbon_g=None if joules is None or math.isnan(intensity) else joules * intensity / JOULES_PER_KWH,
+        intensity_mean=intensity,
+        down_s=0.0 if live.outages is None else end_s - live.outages.elapsed(0.0, end_s),
+    )
