@@ -93,7 +93,7 @@ class Handover:
         """A copy is through: the sequence queues at its decode replica, with all but its last token computed."""
         now, request, engine = self._env.now, seq.request, self._engines[target]
         del self.on_way[origin][seq]
-        self._engines[origin].pin(-self._blocks(request.prompt), now)
+        self._engines[origin].let_go(seq, self._blocks(request.prompt), now)
         engine.pin(-self._blocks(request.prompt + 1), now)
         row = engine.first_row + len(engine.rows)
         seq.segments = [(row, row - 1, 0.0)]  # an empty decode phase, and the gap that the copy makes after it

@@ -153,7 +153,7 @@ class Engine(Spans):
     def used_blocks(self) -> int:
         """KV blocks in use now: the closed form of the span under way."""
         if self._span is None:
-            return 0
+            return self.blocks - self.room  # set aside
         steps = min(max(self._steps_until(self.env.now) - 1, 0), self._k - 1)
         decode = self.decode_blocks(self.j + steps, self.context + self.n * steps * self.pace)
         held = self.held
@@ -177,6 +177,13 @@ class Engine(Spans):
                 self._arm(max(now, self.ready_s))
             return
         self._end_span_at(now)
+
+    def let_go(self, seq: Sequence, blocks: int, now: float) -> None:
+        """A sequence that left has been copied: give back its `blocks`, which were set aside, and its prefix."""
+        if self.prefix is not None:
+            self.prefix.release(seq)
+            self.room = self.blocks - self.pinned + self.prefix.saved
+        self.pin(-blocks, now)
 
     def _end_span_at(self, at: float) -> None:
         """End the span under way with the step that ends at or after `at`."""

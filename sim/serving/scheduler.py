@@ -262,13 +262,14 @@ class Scheduler(DecodeSet):
             seq.cached = seq.done
         return True
 
-    def release(self, seq: Sequence) -> None:
-        """Give up a sequence's share of the prefix cache, its adapter and what was reserved for it."""
+    def release(self, seq: Sequence, leaves: bool = False) -> None:
+        """Give up a sequence's share of the prefix cache, its adapter and what was reserved for it; where it leaves for
+        another replica, its prefix stays until it has been copied."""
         if self.adapters is not None:
             self.adapters.release(seq.request.traits.adapter)
         if self.reserved:
             self.reserved -= self._life_blocks(seq)
-        if self.prefix is not None:
+        if self.prefix is not None and not leaves:
             self.prefix.release(seq)
             self.room = self.blocks - self.pinned + self.prefix.saved
 

@@ -281,13 +281,15 @@ class Spans(Scheduler):
     def _give_up(self, seq: Sequence, blocks: int) -> None:
         """A sequence has all its tokens: the blocks it held are free, but its KV may be found again by another."""
         prefix, saved = self.prefix, 0
+        leaves = seq.target < seq.request.output
         if self.special:
             if prefix is not None:
                 saved = prefix.saved
                 prefix.register(seq, seq.request.prompt + seq.target - 1)
-            self.release(seq)
+            self.release(seq, leaves)
         if self.async_scheduling:
             self.ending_seats += 1
+        if self.async_scheduling and not leaves:  # else they are set aside
             self.ending_blocks += blocks - (saved - prefix.saved if prefix is not None else 0)  # those it shared stay
 
     def _first_token(self, seq: Sequence, t: float, chunk: int) -> None:

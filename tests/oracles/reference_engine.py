@@ -76,9 +76,32 @@ class Job:
     decode: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
     waste: list[float] = field(default_factory=lambda: [0.0, 0.0, 0.0])
 
+    def __post_init__(self) -> None:
+        self.target = self.output  # tokens to emit here; another engine may go on
+
     @property
     def prefilling(self) -> bool:
         return self.computed < self.length
+
+
+@dataclass
+class Step:
+    """One step, and what it takes."""
+
+    decoding: list[Job]
+    chunks: list[tuple[Job, int]]
+    contexts: list[float]
+    pairs: list[int]  # (query, context) pairs of each chunk
+    pairs_w: list[int]  # the same up to the window
+    tokens: int
+    seconds: float
+    joules: float
+    rest_s: float  # what goes to all tokens alike [s]
+    rest_j: float
+    kappa: float  # per token of context [s]
+    eps: float  # [J]
+    rho: float  # per pair [s]
+    rho_w: float
 
 
 @dataclass
@@ -133,15 +156,18 @@ class ReferenceEngine:
         self.extras: list[tuple[Job, float, float, bool]] = []  # job, seconds, joules, whether wasted
         # seats and blocks of those that ended in the last step, where the coming one was scheduled before they had
         self.ending_seats = self.ending_blocks = 0
+        self.pinned = 0  # blocks set aside for KV on its way from another engine
+        self.leaving: list[Job] = []  # those that another engine goes on with, until their KV is there
+        self.finished: list[Job] = []  # in the order in which they ended
 
     @property
     def free(self) -> int:
         """Blocks that nobody uses; what a prefix cache keeps in them goes when they are needed."""
-        private = sum(job.blocks - len(job.units) * self.unit // self.block for job in self.running)
-        return self.total - private - len(self.used_units()) * self.unit // self.block
+        private = sum(job.blocks - len(job.units) * self.unit // self.block for job in self.running + self.leaving)
+        return self.total - self.pinned - private - len(self.used_units()) * self.unit // self.block
 
     def used_units(self) -> set[int]:
-        return {unit for job in self.running for unit in job.units}
+        return {unit for job in self.running + self.leaving for unit in job.units}
 
     def evict(self) -> None:
         while len(self.idle) * self.unit // self.block > self.free:
@@ -233,21 +259,26 @@ class ReferenceEngine:
                     self.drop(job, CANCELLED)
             if not self.running and not self.waiting and not self.arrived:
                 continue
-            # with asynchronous scheduling a step is planned when the one before starts
-            seen = self.step_started if self.rules.async_scheduling and self.running else t
-            if not self.running:
-                self.ending_seats = self.ending_blocks = 0
-            plan = self.schedule(t, seen)
-            if not plan and self.ending_seats:
-                self.ending_seats = self.ending_blocks = 0
-                extras = self.extras
-                plan = self.schedule(t, t)
-                self.extras = extras + self.extras
-            self.ending_seats = self.ending_blocks = 0
-            self.step_started = t
+            plan = self.plan(t)
             assert plan, "an engine with work must have a step"
             t = self.execute(t, plan, out)
         return out
+
+    def plan(self, t: float) -> list[tuple[Job, int]]:
+        """The step that starts at `t`, after the one before has ended."""
+        # with asynchronous scheduling a step is planned when the one before starts
+        seen = self.step_started if self.rules.async_scheduling and self.running else t
+        if not self.running:
+            self.ending_seats = self.ending_blocks = 0
+        plan = self.schedule(t, seen)
+        if not plan and self.ending_seats:
+            self.ending_seats = self.ending_blocks = 0
+            extras = self.extras
+            plan = self.schedule(t, t)
+            self.extras = extras + self.extras
+        self.ending_seats = self.ending_blocks = 0
+        self.step_started = t
+        return plan
 
     def drop(self, job: Job, status: int) -> None:
         """A job ends before its last token."""
@@ -360,6 +391,7 @@ class ReferenceEngine:
         self.extras = []
         fresh = not self.running
         self.give_back()
+        self.evict()
         if rules.order == "andes" and (self.waiting or self.arrived) and t >= self.turn_s - JOIN_S:
             self.take_turns(t, seen)
             self.turn_s = t + rules.quantum_s
@@ -419,7 +451,7 @@ class ReferenceEngine:
                     self.extras.append((job, len(loads) * self.unit * rules.offload_s, 0.0, False))
                     self.host = [unit for unit in self.host if unit not in loads] + loads
                 job.units = hits
-                job.computed = max(job.cached, len(hits) * self.unit)
+                job.computed = max(job.computed, len(hits) * self.unit)
             self.idle = [unit for unit in self.idle if unit not in hits]
             if adapter and adapter not in self.adapters:
                 if len(self.adapters) >= rules.adapter_slots:
@@ -470,7 +502,8 @@ class ReferenceEngine:
             self.adapters.remove(adapter)
             self.adapters.append(adapter)
 
-    def execute(self, t: float, plan: list[tuple[Job, int]], out: Outcome) -> float:
+    def measure(self, plan: list[tuple[Job, int]]) -> Step:
+        """What a step takes."""
         timing, window = self.timing, self.timing.window
         decoding = [job for job, _ in plan if not job.prefilling]
         chunks = [(job, tokens) for job, tokens in plan if job.prefilling]
@@ -497,10 +530,18 @@ class ReferenceEngine:
             rho, rho_w, seconds = timing.rho_j / head, timing.rho_w_j / head, joules / head
         seconds += sum(extra for _, extra, _, _ in self.extras)
         joules += sum(extra for _, _, extra, _ in self.extras)
+        return Step(
+            decoding, chunks, contexts, pairs, pairs_w, total, seconds, joules,
+            rest, joules_fixed, kappa, cost.eps, rho, rho_w,
+        )  # fmt: skip
+
+    def execute(self, t: float, plan: list[tuple[Job, int]], out: Outcome) -> float:
+        step, timing, queries = self.measure(plan), self.timing, 1 + self.rules.drafts
+        seconds, joules, total = step.seconds, step.joules, step.tokens
         if self.failures and self.failures[0] < t + seconds:
             return self.fail(t, seconds, joules, out)
         mean = self.intensity.integral(t, t + seconds) / seconds
-        out.steps.append((t, seconds, n))
+        out.steps.append((t, seconds, len(step.decoding)))
         out.busy_s += seconds
         out.dyn_j += joules
         out.busy_g += (self.active_w * seconds + joules) * mean
@@ -509,25 +550,25 @@ class ReferenceEngine:
         end = t + seconds
         for job, own_s, own_j, wasted in self.extras:
             self.book(job.waste if wasted else job.prefill, own_s, own_j, mean)
-        for job, context in zip(decoding, contexts):
-            own_s, own_j = rest * queries / total, joules_fixed * queries / total
-            self.book(job.decode, own_s + kappa * context, own_j + cost.eps * context, mean)
+        for job, context in zip(step.decoding, step.contexts):
+            own_s, own_j = step.rest_s * queries / total, step.rest_j * queries / total
+            self.book(job.decode, own_s + step.kappa * context, own_j + step.eps * context, mean)
             job.rounds += 1
             gained = job.before + job.rounds * self.rules.pace // self.rules.parts
-            for _ in range(min(gained, job.output) - len(job.tokens)):
+            for _ in range(min(gained, job.target) - len(job.tokens)):
                 job.tokens.append(end)
                 self.count(job)
-        for (job, tokens), own, own_w in zip(chunks, pairs, pairs_w):
+        for (job, tokens), own, own_w in zip(step.chunks, step.pairs, step.pairs_w):
             self.book(
                 job.prefill,
-                tokens * rest / total + rho * own + rho_w * own_w,
-                tokens * joules_fixed / total + timing.rho_j * own + timing.rho_w_j * own_w,
+                tokens * step.rest_s / total + step.rho * own + step.rho_w * own_w,
+                tokens * step.rest_j / total + timing.rho_j * own + timing.rho_w_j * own_w,
                 mean,
             )
             job.computed += tokens
-        for job in sorted(decoding, key=lambda job: job.id):
+        for job in sorted(step.decoding, key=lambda job: job.id):
             self.finish(job)
-        for job, _ in chunks:
+        for job, _ in step.chunks:
             if not job.prefilling:
                 job.tokens.append(end)
                 self.count(job)
@@ -560,16 +601,26 @@ class ReferenceEngine:
             job.units = job.units + [unit for unit in full if unit not in resident]
 
     def finish(self, job: Job) -> None:
-        if len(job.tokens) == job.output:
+        if len(job.tokens) == job.target:
             free = self.free
-            self.register(job, job.prompt + job.output - 1)
+            self.register(job, job.prompt + job.target - 1)
+            self.finished.append(job)
             self.running.remove(job)
             self.part(job)
-            self.release(job)
-            job.blocks = 0
+            if job.target < job.output:
+                self.leaving.append(job)
+            else:
+                self.release(job)
+                job.blocks = 0
             if self.rules.async_scheduling:
                 self.ending_seats += 1
                 self.ending_blocks += self.free - free
+
+    def gone(self, job: Job) -> None:
+        """The KV of a job that left has been copied."""
+        self.leaving.remove(job)
+        self.release(job)
+        job.blocks = 0
 
     def book(self, account: list[float], seconds: float, joules: float, intensity: float) -> None:
         account[0] += seconds
