@@ -2,29 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from heapq import heappop
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from sim.errors import InputError
 from sim.fleet.spec import Pool
+from sim.request import Request
 
 if TYPE_CHECKING:
     from sim.fleet.pool import LivePool
 
 
-def round_robin(pool: LivePool) -> int:
+def round_robin(pool: LivePool, request: Request) -> int:
     """Each replica in turn."""
     pool.turn = (pool.turn + 1) % pool.replicas
     return pool.turn
 
 
-def uniform(pool: LivePool) -> int:
+def uniform(pool: LivePool, request: Request) -> int:
     """Any replica with equal probability."""
     return int(pool.rng.random() * pool.replicas)
 
 
-def least_loaded(pool: LivePool) -> int:
+def least_loaded(pool: LivePool, request: Request) -> int:
     """The replica with the least load, the first of equals. O(log n): every change of load pushes an entry."""
     order, loads = pool.order, pool.loads
     while True:
@@ -34,20 +36,61 @@ def least_loaded(pool: LivePool) -> int:
         heappop(order)
 
 
-def power_of_two(pool: LivePool) -> int:
+def power_of_two(pool: LivePool, request: Request) -> int:
     """The less loaded of two replicas drawn at random."""
     draw = pool.rng.random
     first, second = int(draw() * pool.replicas), int(draw() * pool.replicas)
     return second if pool.loads[second] < pool.loads[first] else first
 
 
-#: How a pool may spread requests over its replicas. Load is requests, or prompt + output tokens for `least_tokens`.
-BALANCERS: dict[str, Callable[[LivePool], int]] = {
+def prefix_affinity(pool: LivePool, request: Request) -> int:
+    """A replica that holds most of the prompt's prefix, unless it has more work ahead than that saves.
+
+    Work is counted in tokens: a replica's load, and the tokens of the prompt that it would have to compute.
+
+    Source: after Mooncake, arXiv 2407.00079, algorithm 1, without transfers of KV between replicas.
+    """
+    idle = least_loaded(pool, request)
+    tokens, holders = pool.prefix_holders(request)
+    if not holders or idle in holders:
+        return idle
+    best = _least_of(pool, holders)
+    return best if pool.loads[best] - tokens <= pool.loads[idle] else idle
+
+
+def adapter_affinity(pool: LivePool, request: Request) -> int:
+    """A replica that has the request's adapter loaded, unless others are less loaded by more than `ADAPTER_SLACK`."""
+    idle = least_loaded(pool, request)
+    holders = pool.adapter_holders(request.traits.adapter)
+    if not holders or idle in holders:
+        return idle
+    best = _least_of(pool, holders)
+    return best if pool.loads[best] <= pool.loads[idle] + ADAPTER_SLACK else idle
+
+
+def _least_of(pool: LivePool, holders: Iterable[int]) -> int:
+    """The least loaded of the first `_COMPARED` replicas of these."""
+    return min(islice(holders, _COMPARED), key=pool.loads.__getitem__)
+
+
+#: requests that a replica with the adapter may have more than the least loaded one [assumed]
+ADAPTER_SLACK = 4
+_COMPARED = 16  # replicas compared, so that a prefix or adapter that all hold costs no more
+
+#: balancers whose load is prompt + output tokens; that of the others is requests
+BY_TOKENS = ("least_tokens", "prefix_affinity")
+#: balancers that ask for the least loaded replica
+ORDERED = ("least_outstanding", "least_tokens", "prefix_affinity", "adapter_affinity")
+
+#: How a pool may spread requests over its replicas.
+BALANCERS: dict[str, Callable[[LivePool, Request], int]] = {
     "round_robin": round_robin,
     "random": uniform,
     "least_outstanding": least_loaded,
     "least_tokens": least_loaded,
     "power_of_two": power_of_two,
+    "prefix_affinity": prefix_affinity,
+    "adapter_affinity": adapter_affinity,
 }
 
 

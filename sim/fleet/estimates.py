@@ -78,7 +78,7 @@ class Estimator:
         self._steps: dict[int, StepCost] = {}  # of pure decode, by batch
         self._chunks: dict[int, StepCost] = {}  # of pure prefill, by tokens
         rates = rates_of(pool)
-        self._active_w, self._pue, self._headroom_w = rates.active_w, rates.pue, pool.timing.headroom_w
+        self._active_w, self._headroom_w = rates.active_w, pool.timing.headroom_w
         self._idle_w = rates.idle_w
         self._usd_per_s, self._usd_per_j = rates.usd_per_s, rates.usd_per_facility_j
         self._embodied_g_per_s = float("nan") if rates.embodied_g_per_s is None else rates.embodied_g_per_s[1]
@@ -131,7 +131,7 @@ class Estimator:
         decode_j = steps * (step.fixed_j + (step.eps + step.eps_w) * context)
         # a chip at its power limit slows down
         busy_s = max(prefill_s, prefill_j / self._headroom_w) + max(decode_s, decode_j / self._headroom_w)
-        energy_j = self._pue * (self._active_w * busy_s + prefill_j + decode_j)
+        energy_j = self._pool.pue_now * (self._active_w * busy_s + prefill_j + decode_j)
         cost_usd = self._usd_per_s * busy_s + self._usd_per_j * energy_j
         return Work(busy_s, energy_j, cost_usd, self._embodied_g_per_s * busy_s)
 
@@ -165,7 +165,7 @@ class Estimator:
             dynamic_j = step.fixed_j + (step.eps + step.eps_w) * context
             step_s = step.fixed_s + (step.tau + step.tau_w) * context
             watts += busy * (self._active_w + min(dynamic_j / step_s, self._headroom_w))
-        return self._pue * watts
+        return self._pool.pue_now * watts
 
     def _step_s(self, batch: int, context: float) -> float:
         """Time of a token in a decode step of `batch` sequences with a mean `context` each [s]."""

@@ -8,16 +8,18 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from heapq import heapify, heappush
+from typing import Any
 
 from simpy import Environment
 
 from sim.accounting.pue import weigh
-from sim.fleet.balancers import BALANCERS, least_loaded
+from sim.fleet.balancers import BALANCERS, BY_TOKENS, ORDERED
 from sim.fleet.engine_settings import ANDES, EngineSettings
 from sim.fleet.estimates import Estimator, Times, Work
 from sim.fleet.front_end import FrontEnd
 from sim.fleet.handover import Handover
 from sim.fleet.network import LiveLink
+from sim.fleet.residents import Residents
 from sim.fleet.spec import Pool, Site
 from sim.hardware.collectives import Interconnect
 from sim.hardware.encoder import encoder
@@ -83,6 +85,7 @@ class LivePool:
             self.layout.longest(self.blocks) + 1 - (engine.speculative_tokens + 1) * (engine.speculative_tokens > 0),
             engine.max_model_len or spec.model.max_context,
         )
+        self.adapter_slots = engine.adapter_slots
         self.host_w = spec.host.power_w * spec.xpus_per_replica if spec.host else 0.0
         nameplate_w = spec.xpu.tdp_w * spec.xpus_per_replica + self.host_w
         self.pue, self.overhead_w, self.weight = weigh(site.intensity, site.pue, nameplate_w)
@@ -94,8 +97,8 @@ class LivePool:
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
         self._pick = BALANCERS[balancer]
-        self._by_tokens = balancer == "least_tokens"
-        self._ordered = self._pick is least_loaded and spec.replicas > 1
+        self._by_tokens = balancer in BY_TOKENS
+        self._ordered = balancer in ORDERED and spec.replicas > 1
         self.loads = [0] * spec.replicas
         self.order = [(0, i) for i in range(spec.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
@@ -187,7 +190,7 @@ class LivePool:
             return 0
         if self.handover is not None:
             return self.handover.admit(request.prompt)
-        replica = self._pick(self)
+        replica = self._pick(self, request)
         self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
         return replica
 
@@ -249,6 +252,36 @@ class LivePool:
     def kv_use(self) -> float:
         """Mean share of KV blocks in use, in [0, 1]. Asks every replica: for small pools."""
         return sum(engine.used_blocks() for engine in self.engines) / (self.blocks * self.replicas)
+
+    def prefix_holders(self, request: Request) -> tuple[int, Mapping[int, int]]:
+        """Most tokens of a prompt's prefix that a replica holds computed, and (as keys) the replicas that do."""
+        unit = self.prefix_unit
+        if not unit or not request.hashes:
+            return 0, {}
+        depth, holders = self._prefixes.deepest(request.hashes[: (request.prompt - 1) // unit])
+        return depth * unit, holders
+
+    @cached_property
+    def _prefixes(self) -> Residents:
+        return Residents(engine.prefix for engine in self.engines)
+
+    def prefix_tokens(self, request: Request) -> int:
+        """Tokens of a prompt that its best replica need not compute."""
+        return max(request.cached, self.prefix_holders(request)[0])
+
+    def adapter_holders(self, adapter: int) -> Mapping[int, int]:
+        """The replicas (as keys) that have an adapter loaded."""
+        return self._adapters.of(adapter)
+
+    @cached_property
+    def _adapters(self) -> Residents:
+        return Residents(engine.adapters for engine in self.engines)
+
+    @property
+    def pue_now(self) -> float:
+        """Facility over IT power at this moment; where it varies with load, of the next watt."""
+        ratio: Any = self.site.pue
+        return self.pue if math.isfinite(self.pue) else float(ratio.at(self.env.now))
 
     @property
     def power_w(self) -> float:

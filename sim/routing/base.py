@@ -24,6 +24,7 @@ class PoolView(Protocol):
         waiting: requests queued there for a place in a batch.
         kv_use: share of KV blocks in use, in [0, 1].
         max_tokens: longest prompt + output that the pool can hold [tokens].
+        adapter_slots: adapters that a replica can have loaded; 0 serves the base model to all.
         model_id, xpu_id: what it serves, on what.
         served_quality: scores of the model by benchmark, as served; those that are unknown are absent.
         power_w: facility power drawn now, from mean loads [W].
@@ -37,6 +38,7 @@ class PoolView(Protocol):
     outstanding_tokens: int
     output_tokens: int
     max_tokens: int
+    adapter_slots: int
     model_id: str
     xpu_id: str
 
@@ -51,6 +53,14 @@ class PoolView(Protocol):
 
     @property
     def power_w(self) -> float: ...
+
+    def prefix_tokens(self, request: Request) -> int:
+        """Tokens of a prompt that its best replica need not compute; `balancer` prefix_affinity sends it there."""
+        ...
+
+    def adapter_holders(self, adapter: int) -> Mapping[int, int]:
+        """The replicas (as keys) that have an adapter loaded."""
+        ...
 
     def predicted_latency_s(self, prompt: int, output: int) -> float:
         """Estimated E2E latency of a request sent there now, network and queue included [s]."""

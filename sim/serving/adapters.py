@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from sim.serving.prefix_cache import Watch
+
 
 class AdapterSlots:
     """Adapters that are loaded, and how many running sequences use each.
@@ -10,13 +12,18 @@ class AdapterSlots:
         slots: adapters that can be loaded at once.
     """
 
-    __slots__ = ("_idle", "_slots", "_users", "loads")
+    __slots__ = ("_idle", "_slots", "_users", "loads", "watch")
 
     def __init__(self, slots: int) -> None:
         self._slots = slots
         self._users: dict[int, int] = {}  # loaded adapters in use
         self._idle: dict[int, None] = {}  # loaded and unused, longest idle first
         self.loads = 0
+        self.watch: Watch | None = None
+
+    def held(self) -> list[int]:
+        """All adapters that are loaded."""
+        return [*self._users, *self._idle]
 
     def has_room(self, adapter: int) -> bool:
         """Whether a sequence that needs `adapter` (0: the base model) can run now."""
@@ -34,7 +41,12 @@ class AdapterSlots:
             del self._idle[adapter]
             return False
         if len(self._users) + len(self._idle) > self._slots:
-            del self._idle[next(iter(self._idle))]
+            oldest = next(iter(self._idle))
+            del self._idle[oldest]
+            if self.watch is not None:
+                self.watch((oldest,), -1)
+        if self.watch is not None:
+            self.watch((adapter,), 1)
         self.loads += 1
         return True
 

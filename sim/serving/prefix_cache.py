@@ -11,10 +11,13 @@ are the ones longest unused.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import islice
 
 from sim.errors import InputError
 from sim.serving.sequence import Sequence
+
+Watch = Callable[[Iterable[int], int], None]
 
 
 class PrefixCache:
@@ -26,11 +29,16 @@ class PrefixCache:
         host_units: units that host memory holds; 0 for no second tier.
 
     Attributes:
+        watch: None, or called with units and by how many more (1) or fewer (-1) tiers hold each of them now.
         saved: blocks that sequences need together less than each for itself.
         loaded: units that the last to come loaded from the host; loads: by all.
     """
 
-    __slots__ = ("_host", "_host_units", "_idle", "_users", "blocks_a_unit", "loaded", "loads", "saved", "unit")
+    # fmt: off
+    __slots__ = (
+        "_host", "_host_units", "_idle", "_users", "blocks_a_unit", "loaded", "loads", "saved", "unit", "watch",
+    )
+    # fmt: on
 
     def __init__(self, block_size: int, unit: int, host_units: int = 0) -> None:
         if unit < 1 or unit % block_size:
@@ -41,6 +49,11 @@ class PrefixCache:
         self._host: dict[int, None] = {}  # units in host memory, longest unused first
         self._host_units = host_units
         self.saved = self.loaded = self.loads = 0
+        self.watch: Watch | None = None
+
+    def held(self) -> list[int]:
+        """All units of both tiers; those in both occur twice."""
+        return [*self._users, *self._host]
 
     def hits(self, seq: Sequence) -> list[int]:
         """The leading units of a prompt that need not be computed; its last token is never among what they hold.
@@ -70,6 +83,8 @@ class PrefixCache:
             if unit not in users:
                 users[unit] = 0
                 self.loaded += 1
+                if self.watch is not None:
+                    self.watch((unit,), 1)
                 del self._host[unit]
                 self._host[unit] = None
             elif users[unit]:
@@ -84,11 +99,13 @@ class PrefixCache:
     def register(self, seq: Sequence, tokens: int) -> None:
         """The first `tokens` tokens of a sequence have been computed: the units they fill become resident, but for
         those that others computed meanwhile."""
-        hashes = seq.request.hashes or ()
-        for unit in hashes[len(seq.units) : tokens // self.unit]:
+        hashes, known = seq.request.hashes or (), len(seq.units)
+        for unit in hashes[known : tokens // self.unit]:
             if unit not in self._users:
                 self._users[unit] = 1
                 seq.units.append(unit)
+        if self.watch is not None:
+            self.watch(seq.units[known:], 1)
 
     def release(self, seq: Sequence) -> None:
         """A sequence ends or is preempted."""
@@ -102,6 +119,8 @@ class PrefixCache:
 
     def clear(self) -> None:
         """Forget what nobody uses, in both tiers: the replica has failed."""
+        if self.watch is not None:
+            self.watch([*self._idle, *self._host], -1)
         for unit in self._idle:
             del self._users[unit]
         self._idle.clear()
@@ -110,13 +129,26 @@ class PrefixCache:
     def evict(self, free_blocks: int) -> None:
         """Drop idle units until the rest fits into `free_blocks` blocks."""
         most = max(0, free_blocks) // self.blocks_a_unit
-        for unit in list(islice(self._idle, max(0, len(self._idle) - most))):
+        gone = list(islice(self._idle, max(0, len(self._idle) - most)))
+        for unit in gone:
             del self._idle[unit], self._users[unit]
             if self._host_units:
-                self._host.pop(unit, None)
-                self._host[unit] = None
-                if len(self._host) > self._host_units:
-                    del self._host[next(iter(self._host))]
+                self._keep(unit)
+        if gone and self.watch is not None:
+            self.watch(gone, -1)
+
+    def _keep(self, unit: int) -> None:
+        """Keep a unit in the host, where the one longest unused makes room."""
+        host = self._host
+        if unit not in host and self.watch is not None:
+            self.watch((unit,), 1)
+        host.pop(unit, None)
+        host[unit] = None
+        if len(host) > self._host_units:
+            oldest = next(iter(host))
+            del host[oldest]
+            if self.watch is not None:
+                self.watch((oldest,), -1)
 
     @property
     def idle_blocks(self) -> int:

@@ -350,6 +350,13 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["forecast.sigma=-1", ">= 0"],
     ),
     "cost that nobody knows": (["run", "router=min_cost_slo", f"{POOL}.cost=null"], ["min_cost_slo", "cost is known"]),
+    "weight of no signal": (["run", "router=weighted", "+router.weights.luck=1"], ["router.weights.luck=1", "prefix"]),
+    "weights of nothing": (
+        ["run", "router=weighted", "router.weights={{load:0}}", "router.weights.latency=-1"],
+        ["router.weights.latency=-1", ">= 0"],
+    ),
+    "adapters without slots": (["run", "router=adapter_affinity"], ["adapter_affinity", "engine.adapter_slots"]),
+    "share that is none": (["run", "router=bandit", "router.late=2"], ["router.late=2", "[0, 1]"]),
     "unknown key of a router": (["run", "+router.colour=red"], ["router.colour='red'", "prefer"]),
     # -- code in a configuration
     "target outside": (["run", "router._target_=os.system"], ["router._target_='os.system'", "sim"]),

@@ -188,11 +188,17 @@ def simulate(fleet: Fleet, rows: Sequence[tuple[Any, ...]], router: Router | Non
 
 
 def live_pool(
-    spec: Pool, balancer: str = "least_outstanding", env: Environment | None = None, link: LiveLink | None = None
+    spec: Pool,
+    balancer: str = "least_outstanding",
+    env: Environment | None = None,
+    link: LiveLink | None = None,
+    prefix_unit: int = 0,
 ) -> LivePool:
     """A live pool by itself, with no observer."""
     site = Site("site", "cloud", (spec,), Constant(100.0))
-    live = LivePool(env or Environment(), 0, spec, site, link, random.Random(1), balancer, (CHAT,), math.inf)
+    live = LivePool(
+        env or Environment(), 0, spec, site, link, random.Random(1), balancer, (CHAT,), math.inf, prefix_unit
+    )
     live.done = lambda pool, replica, seq: None
     return live
 

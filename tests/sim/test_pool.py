@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from simpy import Environment
 
 from sim import InputError, Link
-from sim.fleet.balancers import BALANCERS, balancer_of
+from sim.fleet.balancers import BALANCERS, BY_TOKENS, balancer_of
 from sim.fleet.network import LiveLink
 from sim.fleet.pool import LivePool
 from sim.request import Request
@@ -84,7 +84,7 @@ def test_least_loaded_of_a_thousand_equals_a_scan(name: str) -> None:
             replica, load = held.pop(rng.randrange(len(held)))
             live._change_load(replica, -load)
         else:
-            replica = pick(live)
+            replica = pick(live, request(0))
             assert replica == min(range(1000), key=lambda i: (live.loads[i], i))
             load = rng.randint(1, 50) if name == "least_tokens" else 1
             live._change_load(replica, load)
@@ -107,7 +107,7 @@ def test_loads_return_to_zero(name: str, replicas: int, rows: list[tuple[float, 
             yield env.timeout(pause)
             live.send(request(number, prompt, output, env.now))
             if replicas > 1:  # nobody asks a lone replica for its load
-                load = live.outstanding_tokens if name == "least_tokens" else live.outstanding
+                load = live.outstanding_tokens if name in BY_TOKENS else live.outstanding
                 assert sum(live.loads) == load
             assert live.outstanding <= number + 1
             assert live.waiting == sum(len(engine.waiting) for engine in live.engines)
