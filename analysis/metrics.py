@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analysis import footprint, gaps
+from analysis import attribution, five_resources, footprint, gaps, sci
 from sim.qoe import SLOClass, goodput
 from sim.results import STATUSES, GapSample, LinkTotals, PoolTotals, Result
 from sim.units import JOULES_PER_KWH
@@ -52,6 +52,9 @@ def summarize(result: Result) -> Section:
         "by_pool": by_pool,
         "by_slo_class": by_class,
         "by_link": {link.name: _about_link(link) for link in result.links},
+        "attribution": attribution.of(result),
+        "sci": sci.of(total),
+        "resources": five_resources.of(result, total["output_tokens"]),
         "performance": _performance(result),
     }
     cleaned: Section = plain(summary)

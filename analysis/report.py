@@ -12,7 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from analysis import definitions
+from analysis import definitions, report_accounts
 from analysis.figures import captions, column_of
 from analysis.table import CARBON, ENERGY, UNKNOWN, headings, number, percent, rows, task_name
 
@@ -36,6 +36,8 @@ def write_report(path: Path, summary: Json, manifest: Json, figures: Mapping[str
         _section("Pools and fleet", _main_table(summary)),
         _section("SLO classes", _class_table(summary["by_slo_class"])),
         _section("Links", _link_table(summary["by_link"])) if summary["by_link"] else "",
+        _section("Who caused it", report_accounts.attribution(summary["attribution"], summary["sci"])),
+        _section("Five resources", report_accounts.five(summary["resources"])),
         _section("Figures", _figures(figures)) if figures else "",
         _section("How the numbers are defined", _definitions(summary)),
         _section("What the numbers rest on", _provenance(manifest)),

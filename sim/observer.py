@@ -34,7 +34,7 @@ FIELDS = (
     "request_id", "arrival_s", "status", "slo_class", "pool", "replica", "prompt_tokens", "output_tokens",
     "queued_s", "scheduled_s", "first_s", "last_s", "downlink_s", "row", "last_row", "preemptions", "cached_tokens",
     "prefill_s", "prefill_j", "prefill_g", "decode_s", "decode_j", "decode_g", "waste_s", "waste_j", "waste_g",
-    "prefill_facility_j", "decode_facility_j", "waste_facility_j",
+    "prefill_facility_j", "decode_facility_j", "waste_facility_j", "tenant",
 )  # fmt: skip
 COLUMN = {name: index for index, name in enumerate(FIELDS)}
 #: five more, found when the clocks are folded; delays are those of the first and last token behind the engine
@@ -107,7 +107,7 @@ class Observer:
     def reject(self, request: Request) -> None:
         """No pool takes this request."""
         known = (request.id, request.arrival_s, REJECTED, request.slo_class, -1, -1, request.prompt, 0)
-        self.records.append((*known, *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 4))
+        self.records.append((*known, *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant))
         self.closed += 1
 
     def complete(self, pool: LivePool, replica: int, seq: Sequence) -> None:
@@ -133,7 +133,8 @@ class Observer:
             (request.id, request.arrival_s, status, request.slo_class, pool.index, replica, request.prompt, emitted,
              seq.queued_s, seq.scheduled_s, seq.first_s, last_s, downlink, seq.row, seq.last_row, seq.preemptions,
              seq.cached, prefill.real, prefill.imag, seq.prefill_g.real, decode.real, decode.imag, seq.decode_g.real,
-             waste.real, waste.imag, seq.waste_g.real, seq.prefill_g.imag, seq.decode_g.imag, seq.waste_g.imag)
+             waste.real, waste.imag, seq.waste_g.real, seq.prefill_g.imag, seq.decode_g.imag, seq.waste_g.imag,
+             request.traits.tenant)
         )  # fmt: skip
 
     def close(self, now: float) -> None:
@@ -143,7 +144,7 @@ class Observer:
             for request in pool.uploading.values():
                 self.records.append(
                     (request.id, request.arrival_s, IN_FLIGHT, request.slo_class, pool.index, -1, request.prompt, 0,
-                     np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 4)
+                     np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant)
                 )  # fmt: skip
         for pool, replica, engine in self._replicas:
             if engine.cuts:

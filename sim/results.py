@@ -28,6 +28,7 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "pool": ("int16", "code", "index into Result.pools; -1 if none"),
     "replica": ("int32", "", "replica in its pool; -1 if none"),
     "counted": ("bool", "", "arrived within [warmup_s, horizon_s): enters the user-facing metrics"),
+    "tenant": ("int32", "", "who sent it, from 0"),
     "prompt_tokens": ("int64", "tokens", "prompt length"),
     "cached_tokens": ("int64", "tokens", "prompt tokens found in a prefix cache when it was first admitted"),
     "output_tokens": ("int64", "tokens", "output tokens delivered"),
@@ -105,6 +106,8 @@ class PoolTotals:
         network_energy_j: energy of its client link.
         facility_energy_j: the same parts after PUE.
         carbon_operational_g, carbon_embodied_g, cost_usd: by the same parts (active, wasted, idle, boot, network).
+        useful_flop: FLOP that its completed answers took; peak_flop_per_s: of one xPU in 16 bit.
+        weight_bytes, kv_bytes: weights and KV cache of all replicas [bytes].
         water_on_l, water_off_l: water taken on and off site [l], or None where unknown.
         embodied_kg: low, central, high over the run, or None where unknown.
         bytes_up, bytes_down: client traffic [bytes].
@@ -144,6 +147,10 @@ class PoolTotals:
     intensity_source: str = ""
     intensity_kind: str = ""
     carbon_market_g: float | None = None
+    useful_flop: float | None = None
+    peak_flop_per_s: float | None = None
+    weight_bytes: float = 0.0
+    kv_bytes: float = 0.0
     water_on_l: float | None = None
     water_off_l: float | None = None
     embodied_boundary: str = ""

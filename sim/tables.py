@@ -45,6 +45,7 @@ def request_table(
     columns: Columns = {
         **{name: records[name] for name in ("request_id", "arrival_s", "status", "slo_class", "pool", "replica")},
         "counted": (arrival >= warmup_s) & (arrival < horizon_s),
+        "tenant": records["tenant"],
         "prompt_tokens": records["prompt_tokens"],
         "cached_tokens": records["cached_tokens"],
         "output_tokens": output,

@@ -21,7 +21,9 @@ from sim.accounting.embodied import BY_TIME, BY_USE, ESTIMATES, Embodied
 from sim.accounting.links import mean_intensity
 from sim.accounting.meter import facility, read
 from sim.accounting.signal import Unknown, kind_of
+from sim.accounting.work import useful_flop
 from sim.hardware.grounding import grounding
+from sim.hardware.sizing import kv_block_bytes
 from sim.results import PoolTotals
 from sim.units import JOULES_PER_KWH
 
@@ -226,6 +228,11 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
         incomplete=rates.missing,
         quality=spec.served_quality,
         grounding=grounding(spec.xpu, spec.model),
+        peak_flop_per_s=spec.xpu.peak_flops.get("bf16", spec.xpu.peak_flops.get("fp16")),
+        weight_bytes=spec.replicas * spec.model.weight_bytes(spec.precision),
+        kv_bytes=xpus * pool.blocks * kv_block_bytes(
+            spec.model, spec.xpu, spec.tp, spec.kv_precision, spec.engine.block_size, spec.pp, spec.frees_windows
+        ),
     )  # fmt: skip
     if rates.embodied_g_per_s is not None:
         per_s = rates.embodied_g_per_s[1]
@@ -277,6 +284,9 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
         totals.cost_usd |= _split(rates.usd_per_s * meter_s + rates.usd_per_facility_j * meter_j, waste_share, 0.0)
     totals.bytes_up = float(pool_bytes(pool, requests["prompt_tokens"][mine], up=True))
     totals.bytes_down = float(pool_bytes(pool, requests["output_tokens"][mine], up=False))
+    done = mine & (requests["status"] == 0)
+    tokens = [requests[name][done] for name in ("prompt_tokens", "cached_tokens", "output_tokens")]
+    totals.useful_flop = useful_flop(pool.spec.model, tokens[0], tokens[1], tokens[2])
     totals.steps = steps
     totals.output_tokens = int(requests["output_tokens"][mine].sum())
     caches = [engine.prefix for engine in pool.engines if engine.prefix is not None]

@@ -55,7 +55,8 @@ def test_no_gaps_have_no_percentiles() -> None:
 
 
 def test_every_scope_has_every_key(summary: dict[str, Any]) -> None:
-    assert set(summary) == {"total", "by_pool", "by_slo_class", "by_link", "performance"}
+    accounts = {"attribution", "sci", "resources"}
+    assert set(summary) == {"total", "by_pool", "by_slo_class", "by_link", "performance"} | accounts
     assert list(summary["by_pool"]) == ["edge_l4", "cloud_h100"]
     assert list(summary["by_slo_class"]) == ["chat", "batch"]
     for scope in scopes(summary):
