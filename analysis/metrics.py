@@ -200,7 +200,16 @@ def _about_pool(pool: PoolTotals) -> Section:
     """Who the pool is, and how busy it was."""
     names = ("site", "site_kind", "model", "xpu", "replicas", "xpus", "kv_blocks", "block_size", "kv_groups", "pue")
     used = ("busy_s", "idle_s", "boot_s", "steps", "preemptions", "loaded_tokens", "bytes_up", "bytes_down")
-    basis = ("intensity_basis", "intensity_kind", "intensity_source", "embodied_boundary", "cost_basis")
+    basis = (
+        "ownership",
+        "embodied_full_kg",
+        "intensity_by_basis",
+        "intensity_basis",
+        "intensity_kind",
+        "intensity_source",
+        "embodied_boundary",
+        "cost_basis",
+    )
     return {
         **{name: getattr(pool, name) for name in names},
         "provisioned_xpu_s": pool.provisioned_s,

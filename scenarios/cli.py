@@ -18,6 +18,7 @@ COMMANDS = {
     "calibrate": ("scenarios.calibrate", "fit an xPU's coefficients, of timing or of power, to measurements"),
     "list": ("scenarios.listing", "what can be chosen, with sources: xpus, models, routers, workloads, fleets, ..."),
     "describe": ("scenarios.describe", "what a trace or workload holds: rate, burstiness, lengths, prefixes, turns"),
+    "export": ("scenarios.export", "a run as an inventory after the GHG Protocol's scopes"),
     "import-model": ("scenarios.import_model", "turn a Hugging Face config.json into a model entry"),
 }
 EXIT_INPUT, EXIT_INTERRUPTED = 2, 130

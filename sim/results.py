@@ -113,6 +113,9 @@ class PoolTotals:
         bytes_up, bytes_down: client traffic [bytes].
         intensity_mean: mean carbon intensity over the run [g/kWh]; intensity_basis (lca, direct), intensity_kind
             (average, marginal) and intensity_source name it.
+        intensity_by_basis: means on every basis that the grid's entry has [g/kWh].
+        ownership: ``owned`` or ``rented``, empty where unknown.
+        embodied_full_kg: embodied carbon of all its hardware, not spread over time [kg CO2e]; None where unknown.
         carbon_market_g: market-based operational carbon [g CO2e], or None where the site's purchases are not known.
         incomplete: what is unknown and thus missing in the totals, in words.
         steps: engine steps; output_tokens: tokens emitted; preemptions; loaded_tokens: of prefixes, from the host.
@@ -146,6 +149,9 @@ class PoolTotals:
     intensity_basis: str = ""
     intensity_source: str = ""
     intensity_kind: str = ""
+    intensity_by_basis: Mapping[str, float] = field(default_factory=dict)
+    ownership: str = ""
+    embodied_full_kg: float | None = None
     carbon_market_g: float | None = None
     useful_flop: float | None = None
     peak_flop_per_s: float | None = None

@@ -153,7 +153,8 @@ def preset(entry: Mapping[str, Any], basis: str) -> Constant:
     if row.get("unit") != "g/kWh":
         raise InputError(f"grid {name}.value.{basis}.unit", row.get("unit"), "g/kWh")
     mean = number(f"grid {name}.value.{basis}", row["value"], "an intensity >= 0 g/kWh", low=0.0)
-    return Constant(mean, basis, f"{name}: {row.get('source', '')}")
+    others = [known[key]["value"] for key in known if key != basis and known[key].get("unit") == "g/kWh"]
+    return Constant(mean, basis, f"{name}: {row.get('source', '')}", float(others[0]) if others else None)
 
 
 def _check_basis(path: str | Path, basis: str) -> None:

@@ -44,13 +44,13 @@ class Signal(Protocol):
 
 
 class Constant:
-    """A signal that never changes."""
+    """A signal that never changes; an intensity may know its value on the other basis, `other`, too."""
 
-    __slots__ = ("basis", "source", "value")
+    __slots__ = ("basis", "other", "source", "value")
 
-    def __init__(self, value: float, basis: str = "", source: str = "") -> None:
+    def __init__(self, value: float, basis: str = "", source: str = "", other: float | None = None) -> None:
         self.value = number("intensity", value, "a finite value >= 0 g/kWh", low=0.0)
-        self.basis, self.source = basis, source
+        self.basis, self.source, self.other = basis, source, other
 
     def at(self, t_s: float) -> float:
         """Value at any time."""
