@@ -121,6 +121,8 @@ def steps_with_windows(scheduler: Scheduler, groups: KvGroups, most: int) -> int
         most = min(most, full - j)
     waits = scheduler.waiting and len(scheduler.running) < scheduler.max_seqs
     head = scheduler.waiting.first(scheduler.visible_s) if waits else None
+    if head is None and groups.within(scheduler.room, most, n, scheduler.context, scheduler.pace) == most:
+        return most
     if scheduler.pace == 1 and not scheduler.ahead:
         free = scheduler.room - scheduler.decode_blocks(j, scheduler.context)
         need = None if head is None else scheduler.layout.needs(head.length, head.done)
