@@ -109,7 +109,7 @@ def _mean(values: np.ndarray[Any, np.dtype[Any]]) -> float | None:
 
 
 def _traits(batches: Sequence[RequestBatch], prompt_tokens: int) -> dict[str, Any]:
-    """Shares of tenants, priorities and adapters, deadlines, and images; of those that are not all the same."""
+    """Shares of tenants, priorities, adapters and private requests, deadlines, images; where not all are the same."""
     rows = [row for batch in batches for row in batch.traits or ()]
     if not rows:
         return {}
@@ -118,6 +118,8 @@ def _traits(batches: Sequence[RequestBatch], prompt_tokens: int) -> dict[str, An
     for trait, plural in (("tenant", "tenants"), ("priority", "priorities"), ("adapter", "adapters")):
         if (columns[trait] != getattr(NO_TRAITS, trait)).any():
             found[plural] = _shares(columns[trait])
+    if columns["private"].any():
+        found["private"] = {"share": float(columns["private"].mean())}
     due = columns["deadline_s"]
     if np.isfinite(due).any():
         found["deadline_s"] = {"share": float(np.isfinite(due).mean()), **_lengths(due[np.isfinite(due)])}

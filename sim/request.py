@@ -8,13 +8,14 @@ from typing import NamedTuple
 
 
 class Traits(NamedTuple):
-    """What sets a request apart from the next: read by schedulers, adapters and encoders, and by nobody else.
+    """What sets a request apart from the next: read by schedulers, adapters, encoders and some routers.
 
     Attributes:
         tenant: who sent it, from 0; priority: smaller is served first (where a scheduler looks at it).
         deadline_s: when its last token is due, after its arrival [s].
         adapter: fine-tuned adapter that it needs, from 1; 0 is the base model.
         images: images in its prompt; image_tokens: prompt tokens that an encoder makes of them, part of `prompt`.
+        private: 1 if it may not leave certain places, which a router has to see to; else 0.
     """
 
     tenant: int = 0
@@ -23,6 +24,7 @@ class Traits(NamedTuple):
     adapter: int = 0
     images: int = 0
     image_tokens: int = 0
+    private: int = 0
 
 
 NO_TRAITS = Traits()

@@ -3,6 +3,7 @@
 from sim.routing.affinity import AdapterAffinity, PrefixAffinity
 from sim.routing.bandit import Bandit
 from sim.routing.base import FleetView, Outcome, PoolView, Router
+from sim.routing.combined import PrivacyPin, Stale
 from sim.routing.hybrid import LengthThreshold, Spillover
 from sim.routing.latency import MinPredictedLatency
 from sim.routing.load import LeastOutstanding, LeastTokens, PowerOfTwo
@@ -29,6 +30,7 @@ __all__ = [
     "PoolView",
     "PowerOfTwo",
     "PrefixAffinity",
+    "PrivacyPin",
     "QoEAware",
     "QualityOracle",
     "QualityThreshold",
@@ -37,5 +39,6 @@ __all__ = [
     "RoundRobin",
     "Router",
     "Spillover",
+    "Stale",
     "Weighted",
 ]

@@ -30,7 +30,7 @@ class SessionWorkload:
 
     The loop is open: a turn comes a think time after the one before it *arrived*, however long its answer took. A
     conversation that would exceed `max_context_tokens` ends before that turn; a first turn that would is cut to fit.
-    Tenant, priority, adapter, SLO class and system prompt are a conversation's, images and deadlines a turn's own.
+    Tenant, priority, adapter, privacy, SLO class and system prompt are a conversation's, images and deadlines a turn's.
 
     Args:
         arrivals: when conversations begin.
@@ -42,7 +42,7 @@ class SessionWorkload:
         limit: most requests; None for no bound. One of the two is needed.
         slo_classes, slo_mix, settings: as in `SyntheticWorkload`.
         prefix: the system prompts, and the unit of names; see `sim.workload.shared_prefix`. None for none.
-        tenants, priorities, deadlines, adapters, images: what sets requests apart; see `sim.workload.traits`.
+        tenants, priorities, deadlines, adapters, images, privacy: what sets requests apart; see `sim.workload.traits`.
     """
 
     def __init__(
@@ -62,6 +62,7 @@ class SessionWorkload:
         deadlines: object = None,
         adapters: object = None,
         images: object = None,
+        privacy: object = None,
         **settings: object,
     ) -> None:
         check_sources(arrivals, lengths)
@@ -79,7 +80,7 @@ class SessionWorkload:
             raise InputError("workload.prefix.added", False, "true: a system prompt comes before the text of a turn")
         self.prefix_unit = self.prefix.unit
         self.max_context_tokens = self._room(max_context_tokens)
-        self.traits = TraitModel(self.slo_classes, tenants, priorities, deadlines, adapters, images)
+        self.traits = TraitModel(self.slo_classes, tenants, priorities, deadlines, adapters, images, privacy=privacy)
         refuse_unused(settings, (arrivals, lengths), "turns", "think", "max_context_tokens")
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:

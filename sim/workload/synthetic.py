@@ -17,7 +17,8 @@ from sim.workload.lengths import FloatArray, IntArray, LengthModel
 from sim.workload.shared_prefix import SharedPrefix, UnitNames, parts
 from sim.workload.traits import TraitColumns, TraitModel
 
-TRAITS = ("prefix", "tenants", "priorities", "deadlines", "adapters", "images")  #: keys of what sets requests apart
+#: keys of what sets requests apart
+TRAITS = ("prefix", "tenants", "priorities", "deadlines", "adapters", "images", "privacy")
 
 
 class SyntheticWorkload:
@@ -34,7 +35,7 @@ class SyntheticWorkload:
         slo_classes: what the classes of requests expect.
         slo_mix: weight of each class; None puts every request into the first.
         prefix: what prompts have in common; see `sim.workload.shared_prefix`. None for nothing.
-        tenants, priorities, deadlines, adapters, images: what sets requests apart; see `sim.workload.traits`.
+        tenants, priorities, deadlines, adapters, images, privacy: what sets requests apart; see `sim.workload.traits`.
         settings: numbers that a configuration offers at its top level (``workload.rate``) and has already handed to
             `arrivals` or `lengths` by interpolation; one that reached neither is an error.
     """
@@ -53,6 +54,7 @@ class SyntheticWorkload:
         deadlines: object = None,
         adapters: object = None,
         images: object = None,
+        privacy: object = None,
         **settings: object,
     ) -> None:
         check_sources(arrivals, lengths)
@@ -66,7 +68,7 @@ class SyntheticWorkload:
         self._slo_shares = checks.slo_mix(slo_mix, self.slo_classes)
         self.prefix = checks.optional("workload.prefix", prefix, SharedPrefix)
         self.prefix_unit = self.prefix.unit if self.prefix else 0
-        self.traits = TraitModel(self.slo_classes, tenants, priorities, deadlines, adapters, images)
+        self.traits = TraitModel(self.slo_classes, tenants, priorities, deadlines, adapters, images, privacy=privacy)
         refuse_unused(settings, (arrivals, lengths))
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:

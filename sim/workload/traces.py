@@ -31,7 +31,7 @@ class TraceWorkload:
         path: the file, plain or ``.gz``.
         format: ``auto``, or a key of `sim.workload.layouts.LAYOUTS`.
         columns: names of the columns (or JSON keys) by field: arrival, prompt, output, and what sets requests apart:
-            tenant, priority, deadline_s, adapter, images, image_tokens. For those left out the format's own hold.
+            tenant, priority, deadline_s, adapter, images, image_tokens, private. For others the format's own hold.
         time_unit: s | ms | us | ns | datetime, or None for the format's own.
         rate_scale: 2 doubles the rate.
         start_s, duration_s: window in trace time [s]; a duration of None reaches to the end.
@@ -43,8 +43,8 @@ class TraceWorkload:
         drop_failed: leave out rows without output tokens; None does so in the BurstGPT format only, where they are
             failed requests. `dropped` counts them, of the rows read so far.
         prefix_unit: tokens that a hash in the trace stands for, where the format has hashes.
-        tenants, priorities, deadlines, adapters, images: what sets requests apart, drawn for what the trace does not
-            tell; see `sim.workload.traits`. Images count as part of the prompt unless ``images.added`` is true.
+        tenants, priorities, deadlines, adapters, images, privacy: what sets requests apart, drawn for what the trace
+            does not tell; see `sim.workload.traits`. Images count as part of the prompt unless ``images.added``.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class TraceWorkload:
         deadlines: object = None,
         adapters: object = None,
         images: object = None,
+        privacy: object = None,
     ) -> None:
         self.rate_scale = checks.number("workload.rate_scale", rate_scale, "a factor > 0 (1e-9 to 1e9)", 1e-9, 1e9)
         self.start_s = checks.number("workload.start_s", start_s, "a time >= 0 s", 0.0)
@@ -88,7 +89,7 @@ class TraceWorkload:
         self.prefix_unit = unit if self.file.hashes else 0
         own = tuple(self.file.traits)
         drawn = (tenants, priorities, deadlines, adapters, images)
-        self.traits = TraitModel(self.slo_classes, *drawn, added=False, own=own)
+        self.traits = TraitModel(self.slo_classes, *drawn, added=False, own=own, privacy=privacy)
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:
         """Yield requests in order of arrival, some 8,000 at a time.

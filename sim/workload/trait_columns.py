@@ -57,7 +57,8 @@ class TraitReader:
             return labels.reader(values), labels.accepted
         if trait == "deadline_s":
             return _deadline, "a time > 0 s after the arrival, or nothing"
-        low, high = (-_PRIORITIES, _PRIORITIES) if trait == "priority" else (0, MAX_TOKENS)
+        ranges = {"priority": (-_PRIORITIES, _PRIORITIES), "private": (0, 1)}
+        low, high = ranges.get(trait, (0, MAX_TOKENS))
         return (lambda value: _whole(value, low, high)), f"a whole number from {low} to {high}, or nothing"
 
     def _refuse_imageless(self, found: TraitColumns, lines: list[int]) -> None:

@@ -20,6 +20,7 @@ from sim.workload.adapters import Adapters
 from sim.workload.deadlines import Deadlines
 from sim.workload.images import KEY, Images
 from sim.workload.lengths import FloatArray, IntArray
+from sim.workload.privacy import Privacy
 from sim.workload.tenants import Priorities, Tenants
 
 
@@ -33,6 +34,7 @@ class TraitColumns:
     adapter: IntArray | None = None
     images: IntArray | None = None
     image_tokens: IntArray | None = None
+    private: IntArray | None = None
 
     def rows(self) -> list[Traits] | None:
         """One row a request, or None where nothing is set."""
@@ -59,7 +61,7 @@ class TraitModel:
 
     Args:
         classes: the workload's SLO classes.
-        tenants, priorities, deadlines, adapters, images: what to draw; see the classes of these names.
+        tenants, priorities, deadlines, adapters, images, privacy: what to draw; see the classes of these names.
         added: where `images` does not say, whether image tokens come on top of prompts.
         own: traits that the requests bring themselves, as those of a trace do.
     """
@@ -74,14 +76,22 @@ class TraitModel:
         images: object = None,
         added: bool = True,
         own: Sequence[str] = (),
+        privacy: object = None,
     ) -> None:
         self.tenants = checks.optional("workload.tenants", tenants, Tenants)
         self.priorities = checks.optional("workload.priorities", priorities, Priorities)
         self.deadlines = checks.optional("workload.deadlines", deadlines, Deadlines)
         self.adapters = checks.optional("workload.adapters", adapters, Adapters)
         self.images = checks.optional("workload.images", images, Images)
-        given = {"tenant": tenants, "priority": priorities, "deadline_s": deadlines, "adapter": adapters}
-        for trait, (key, value) in zip(given, zip(("tenants", "priorities", "deadlines", "adapters"), given.values())):
+        self.privacy = checks.optional("workload.privacy", privacy, Privacy)
+        given = {
+            "tenant": ("tenants", tenants),
+            "priority": ("priorities", priorities),
+            "deadline_s": ("deadlines", deadlines),
+            "adapter": ("adapters", adapters),
+            "private": ("privacy", privacy),
+        }
+        for trait, (key, value) in given.items():
             if value is not None and trait in own:
                 raise InputError(f"workload.{key}", value, f"null, as the trace has a column for it (columns.{trait})")
         if self.deadlines is not None:
@@ -91,7 +101,7 @@ class TraitModel:
             self._check_images(self.images, images, own)
             added = added if self.images.added is None else self.images.added
         self.added = added
-        self.active = any(value is not None for value in (*given.values(), images)) or bool(own)
+        self.active = any(value is not None for _, value in (*given.values(), ("images", images))) or bool(own)
 
     def start(self, streams: Streams) -> TraitDraws:
         """Begin to draw."""
@@ -127,12 +137,13 @@ class TraitDraws:
     def __init__(self, model: TraitModel, streams: Streams) -> None:
         self._model = model
         names = ("tenants", "priorities", "deadlines", "adapters", "images", "image tokens")
+        self._privacy = streams.get("privacy")
         self._tenants, self._priorities, self._deadlines, self._adapters, self._images, self._tokens = (
             streams.get(name) for name in names
         )
 
     def senders(self, columns: TraitColumns, slo_class: IntArray) -> None:
-        """Set what a conversation keeps from turn to turn: tenant, priority and adapter."""
+        """Set what a conversation keeps from turn to turn: tenant, priority, adapter and privacy."""
         model, n = self._model, len(slo_class)
         if model.tenants is not None:
             columns.tenant = model.tenants.draw(self._tenants, n)
@@ -140,6 +151,8 @@ class TraitDraws:
             columns.priority = model.priorities.draw(self._priorities, slo_class, columns.tenant)
         if model.adapters is not None:
             columns.adapter = model.adapters.draw(self._adapters, n)
+        if model.privacy is not None:
+            columns.private = model.privacy.draw(self._privacy, n)
 
     def images(self, columns: TraitColumns, prompt: IntArray) -> IntArray:
         """Set images and their tokens; returns the lengths of prompts with them."""

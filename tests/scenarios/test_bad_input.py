@@ -357,6 +357,19 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "adapters without slots": (["run", "router=adapter_affinity"], ["adapter_affinity", "engine.adapter_slots"]),
     "share that is none": (["run", "router=bandit", "router.late=2"], ["router.late=2", "[0, 1]"]),
+    "router inside without choose": (
+        ["run", "router=stale", "router.router={{_target_:sim.accounting.forecast.Oracle}}"],
+        ["router.router=", "a router of its own"],
+    ),
+    "router inside that is none": (
+        ["run", "router=stale", "router.router=5"],
+        ["router.router=5", "a router of its own"],
+    ),
+    "private at no kind": (["run", "router=privacy_pin", "router.kinds=[moon]"], ["router.kinds='moon'", "edge"]),
+    "share of private requests": (
+        ["run", "+workload/traits=private", "workload.privacy.share=2"],
+        ["share=2", "0 to 1"],
+    ),
     "unknown key of a router": (["run", "+router.colour=red"], ["router.colour='red'", "prefer"]),
     # -- code in a configuration
     "target outside": (["run", "router._target_=os.system"], ["router._target_='os.system'", "sim"]),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections import Counter
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import pytest
 import yaml
 
 import sim.routing
+from scenarios.targets import instantiate
 from sim.errors import InputError
 from sim.request import Request
 from sim.routing import (
@@ -240,8 +240,7 @@ def test_every_router_file_builds_its_router_and_says_what_it_is():
     for file in files:
         settings = yaml.safe_load(file.read_text())
         assert settings.pop("about")["description"], file
-        module, name = settings.pop("_target_").rsplit(".", 1)
-        router = getattr(importlib.import_module(module), name)(**settings)
+        router = instantiate(settings, "router")
         assert isinstance(router.balancer, str)
-        built.add(name)
+        built.add(type(router).__name__)
     assert built == set(sim.routing.__all__) - {"FleetView", "Outcome", "PoolView", "Router"}

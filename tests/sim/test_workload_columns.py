@@ -34,12 +34,14 @@ def prompts(workload: TraceWorkload) -> list[int]:
 
 
 def test_a_csv_with_every_column(tmp_path: Path) -> None:
-    text = f"{HEAD},{','.join(NAMES)}\n0,900,5,acme,2,1.5,sql,1,576\n1,900,5,beta,,,,,\n2,900,5,acme,-1,9,law,0,0\n"
+    text = (
+        f"{HEAD},{','.join(NAMES)}\n0,900,5,acme,2,1.5,sql,1,576,1\n1,900,5,beta,,,,,,\n2,900,5,acme,-1,9,law,0,0,0\n"
+    )
     workload = TraceWorkload(write(tmp_path, text), columns=NAMES)
     assert traits(workload) == [
-        Traits(0, 2, 1.5, 1, 1, 576),
-        Traits(1, 0, math.inf, 0, 0, 0),
-        Traits(0, -1, 9.0, 2, 0, 0),
+        Traits(0, 2, 1.5, 1, 1, 576, 1),
+        Traits(1, 0, math.inf, 0, 0, 0, 0),
+        Traits(0, -1, 9.0, 2, 0, 0, 0),
     ]
     assert traits(workload) == traits(workload)  # names get the same numbers again
     assert prompts(workload) == [900] * 3

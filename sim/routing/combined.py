@@ -1,0 +1,204 @@
+"""Routers that hold other routers: they narrow or blur what those see, and leave the choice to them.
+
+Any router can stand inside, another combination too. Each is bound to a view of its own of the same fleet.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from sim.accounting.forecast import Forecast, ForecastModel
+from sim.errors import InputError, number, provider
+from sim.fleet.estimates import Times, Work
+from sim.fleet.spec import SITE_KINDS
+from sim.request import Request
+from sim.routing.base import FleetView, Outcome, PoolView, Router
+from sim.routing.candidates import check_kind
+
+_INNER = "a router of its own, such as {_target_: sim.routing.load.LeastOutstanding}"
+
+
+class FleetOf:
+    """A fleet as an inner router sees it: with these pools; all else is the whole fleet's.
+
+    Args:
+        fleet: the whole one.
+        pools: those that the inner router sees, or what stands for them.
+    """
+
+    def __init__(self, fleet: FleetView, pools: Sequence[Any]) -> None:
+        self._fleet, self.pools = fleet, list(pools)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._fleet, name)
+
+    def forecasts(self, model: ForecastModel) -> list[Forecast]:
+        """Forecasts of carbon intensity, one a pool that is seen."""
+        known = dict(zip([pool.name for pool in self._fleet.pools], self._fleet.forecasts(model)))
+        return [known[pool.name] for pool in self.pools]
+
+
+class Inner:
+    """A router inside another: with or without the methods that a router may leave out.
+
+    Args:
+        key: of the configuration, for errors.
+        router: an object with `choose`.
+    """
+
+    def __init__(self, key: str, router: object) -> None:
+        self.router: Router = provider(key, router, ["choose"], _INNER)  # type: ignore[assignment]
+        self.balancer: str = getattr(router, "balancer", None) or "least_outstanding"
+        self._completed: Any = getattr(router, "completed", None)
+        self._sent: dict[int, Any] = {}  # requests under way, where it wants to know what becomes of them
+
+    def bind(self, fleet: FleetView, pools: Sequence[Any]) -> None:
+        """Show it the pools it may choose from."""
+        self._view: Any = FleetOf(fleet, pools)
+        self._sent.clear()
+        bind = getattr(self.router, "bind", None)
+        if bind is not None:
+            bind(self._view)
+
+    def choose(self, request: Request) -> Any:
+        """Ask it; the pool is one of those it was shown, or None."""
+        pool = self.router.choose(request, self._view)
+        if self._completed is not None and pool is not None:
+            self._sent[request.id] = pool
+        return pool
+
+    def completed(self, request: Request, outcome: Outcome) -> None:
+        """Tell it what became of a request, if it chose its pool and wants to know."""
+        pool = self._sent.pop(request.id, None)
+        if pool is not None:
+            self._completed(request, pool, outcome)
+
+
+class PrivacyPin:
+    """Keeps private requests at sites of certain kinds, by one router, and sends all others anywhere, by another.
+
+    A private request that those sites cannot hold is rejected, never sent elsewhere.
+
+    Args:
+        private: router of private requests; it sees the allowed pools alone.
+        other: router of all others; it sees the whole fleet, and says how pools balance.
+        kinds: kinds of the sites that private requests may be served at.
+
+    Source: after PRISM, arXiv 2511.22788: sensitive requests stay at the edge. Its semi-private collaboration, in which
+    the cloud sketches and the edge refines, is left out.
+    """
+
+    def __init__(self, private: object, other: object, kinds: Sequence[str] = ("device", "edge")) -> None:
+        self._private, self._other = Inner("router.private", private), Inner("router.other", other)
+        if isinstance(kinds, str) or not isinstance(kinds, Sequence) or not kinds:
+            raise InputError("router.kinds", kinds, f"a list of at least one of {' | '.join(SITE_KINDS)}")
+        self._kinds = [check_kind("router.kinds", kind) for kind in kinds]
+        self.balancer = self._other.balancer
+
+    def bind(self, fleet: FleetView) -> None:
+        """Check that private requests have somewhere to go."""
+        allowed = [pool for pool in fleet.pools if pool.site_kind in self._kinds]
+        if not allowed:
+            there = ", ".join(sorted({pool.site_kind for pool in fleet.pools}))
+            accepted = f"a fleet with a site of kind {' or '.join(self._kinds)}; this one has: {there}"
+            raise InputError("router", "privacy_pin", accepted)
+        self._private.bind(fleet, allowed)
+        self._other.bind(fleet, fleet.pools)
+
+    def choose(self, request: Request, fleet: FleetView) -> PoolView | None:
+        """Return what the router in charge chooses."""
+        pool: PoolView | None = (self._private if request.traits.private else self._other).choose(request)
+        return pool
+
+    def completed(self, request: Request, pool: PoolView, outcome: Outcome) -> None:
+        """Tell the router that chose."""
+        (self._private if request.traits.private else self._other).completed(request, outcome)
+
+
+class StalePool:
+    """A pool with the loads of a while ago; all else is the pool's own."""
+
+    def __init__(self, live: Any) -> None:
+        self.live = live
+        self.take(self.read())
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.live, name)
+
+    def read(self) -> tuple[int, int, int, int, float]:
+        """The loads of this moment."""
+        live = self.live
+        return live.outstanding, live.outstanding_tokens, live.output_tokens, live.waiting, live.kv_use
+
+    def take(self, loads: tuple[int, int, int, int, float]) -> None:
+        """Show these loads."""
+        self.outstanding, self.outstanding_tokens, self.output_tokens, self.waiting, self.kv_use = loads
+
+    @property
+    def power_w(self) -> float:
+        """See `PoolView.power_w`."""
+        return float(self.live.estimator.power_w(self))
+
+    def predicted_latency_s(self, prompt: int, output: int) -> float:
+        """See `PoolView.predicted_latency_s`."""
+        return self.times(prompt, output).e2e_s
+
+    def times(self, prompt: int, output: int, cached: int = 0) -> Times:
+        """See `PoolView.times`."""
+        times: Times = self.live.estimator.times(self, prompt, output, cached)
+        return times
+
+    def work(self, prompt: int, output: int, cached: int = 0, batch: int | None = None) -> Work:
+        """See `PoolView.work`."""
+        estimator = self.live.estimator
+        work: Work = estimator.work(prompt, output, cached, estimator.present_batch(self) if batch is None else batch)
+        return work
+
+
+class Stale:
+    """Lets another router see loads as they were a while ago, as one does that polls its pools over a network.
+
+    Loads are read when a request arrives, at most every `every_s`; the router sees the latest reading that is at least
+    `staleness_s` old. Its own choices since then are not in it. Prefixes, adapters and forecasts are not delayed.
+
+    Args:
+        router: the other router.
+        staleness_s: age of what it sees [s].
+        every_s: time between two readings [s]; None for a tenth of `staleness_s`.
+    """
+
+    def __init__(self, router: object, staleness_s: float = 1.0, every_s: float | None = None) -> None:
+        self._inner = Inner("router.router", router)
+        self._staleness_s = number("router.staleness_s", staleness_s, "a time >= 0 s", low=0.0)
+        self._every_s = 0.1 * self._staleness_s
+        if every_s is not None:
+            self._every_s = number("router.every_s", every_s, "a time >= 0 s, or null", low=0.0)
+        self.balancer = self._inner.balancer
+
+    def bind(self, fleet: FleetView) -> None:
+        """Show the inner router pools without load."""
+        self._pools = [StalePool(pool) for pool in fleet.pools]
+        self._readings: deque[tuple[float, list[tuple[int, int, int, int, float]]]] = deque()
+        self._next_s = 0.0
+        self._inner.bind(fleet, self._pools)
+
+    def choose(self, request: Request, fleet: FleetView) -> PoolView | None:
+        """Return the pool that the inner router chooses by what it knows."""
+        now, readings = fleet.now, self._readings
+        if now >= self._next_s:
+            self._next_s = now + self._every_s
+            readings.append((now, [pool.read() for pool in self._pools]))
+        seen = None
+        while readings and readings[0][0] <= now - self._staleness_s:
+            seen = readings.popleft()[1]
+        if seen is not None:
+            for pool, loads in zip(self._pools, seen):
+                pool.take(loads)
+        chosen = self._inner.choose(request)
+        return None if chosen is None else chosen.live
+
+    def completed(self, request: Request, pool: PoolView, outcome: Outcome) -> None:
+        """Tell the inner router."""
+        self._inner.completed(request, outcome)
