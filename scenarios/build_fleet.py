@@ -12,6 +12,7 @@ from scenarios.build_site import SITE_KEYS, intensity_of, market_of, pue_of, wat
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
 from scenarios.targets import instantiate
+from sim.errors import InputError
 from sim.fleet.balancers import balancer_of
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
@@ -63,6 +64,7 @@ def build_fleet(
         for name, link in section.children("links").items()
     )
     section.finish()
+    _check_reach(sites, links, section.path("links"))
     with renamed("links", section.path("links")):
         return Fleet(tuple(sites), links)
 
@@ -185,6 +187,16 @@ def _engine(engine: Section) -> EngineSettings:
     )
     engine.finish()
     return made
+
+
+def _check_reach(sites: Collection[Site], links: Collection[Link], key: str) -> None:
+    """Refuse a site that was forgotten: others have client links, it is no device, and no link leads there."""
+    reached = sorted({link.target for link in links if link.source == CLIENT})
+    for site in sites:
+        joined = any(site.name in (link.source, link.target) for link in links)
+        if reached and site.pools and site.kind != "device" and not joined:
+            accepted = f"a link to {site.name} as well, from {CLIENT} or a site; or none at all, for no network"
+            raise InputError(key, reached, accepted)
 
 
 def build_network_energy(section: Section) -> dict[str, float]:

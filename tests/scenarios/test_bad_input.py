@@ -82,6 +82,10 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["hydra.searchpath='[file:///tmp]'", "--config-dir"],
     ),
     # -- links
+    "site that no link leads to": (
+        ["run", "fleet.links.to_cloud=null"],
+        ["fleet.links=['edge']", "a link to cloud as well"],
+    ),
     "link without bandwidth": (
         ["run", "+fleet.links.to_cloud.up_bytes_per_s=0"],
         ["fleet.links.to_cloud.up_bytes_per_s=0", "bytes/s"],
