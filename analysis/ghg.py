@@ -71,7 +71,14 @@ def _owned(name: str, pool: Mapping[str, Any], grid_losses: float | None) -> Ite
     yield Row("3", "3", "location-based", f"{name}: grid losses", lost, note)
     full, amortised = pool["embodied_full_kg"], pool["carbon_kg"]["embodied"]
     yield Row("3", "2", "", f"{name}: hardware, in full", full, "counts in the year of purchase")
-    yield Row("memo", "", "", f"{name}: hardware, amortised", amortised, f"for {energy} kWh of work; not to be added")
+    yield Row(
+        "memo",
+        "",
+        "",
+        f"{name}: hardware, amortised",
+        amortised,
+        f"for {energy or 0.0:.4g} kWh of work; not to be added",
+    )
     yield from _network(name, pool)
 
 
