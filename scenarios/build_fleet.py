@@ -64,9 +64,10 @@ def build_fleet(
         for name, link in section.children("links").items()
     )
     section.finish()
-    _check_reach(sites, links, section.path("links"))
     with renamed("links", section.path("links")):
-        return Fleet(tuple(sites), links)
+        made = Fleet(tuple(sites), links)
+    _check_reach(sites, links, section.path("links"))
+    return made
 
 
 def check_pools(fleet: Fleet, router: Router, key: str, single: bool) -> None:
