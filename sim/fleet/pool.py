@@ -38,6 +38,8 @@ from sim.serving.queues import ORDERS
 from sim.serving.sequence import Sequence
 
 Done = Callable[["LivePool", int, Sequence], None]
+KV_ASKED = 16  #: replicas that are asked for their use of memory whenever a router reads it
+KV_AGE_S = 0.05  #: time between two such readings of a pool with more replicas [s]
 
 
 class LivePool:
@@ -102,6 +104,7 @@ class LivePool:
         self.loads = [0] * spec.replicas
         self.order = [(0, i) for i in range(spec.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
+        self._kv_use, self._kv_until_s = 0.0, -math.inf
         occupied = engine.front_end_s or engine.tokenize_s or engine.tokenize_s_per_token
         self.front_end = FrontEnd(env, engine, spec.replicas, self._parsed) if occupied else None
         self.uploading: dict[int, Request] = {}  # on their way over the link and through the front end
@@ -250,8 +253,13 @@ class LivePool:
 
     @property
     def kv_use(self) -> float:
-        """Mean share of KV blocks in use, in [0, 1]. Asks every replica: for small pools."""
-        return sum(engine.used_blocks() for engine in self.engines) / (self.blocks * self.replicas)
+        """Mean share of KV blocks in use, in [0, 1]: of this moment, or at most `KV_AGE_S` old in a large pool."""
+        now = self.env.now
+        if now >= self._kv_until_s:
+            self._kv_use = sum(engine.used_blocks() for engine in self.engines) / (self.blocks * self.replicas)
+            if self.replicas > KV_ASKED:
+                self._kv_until_s = now + KV_AGE_S
+        return self._kv_use
 
     def prefix_holders(self, request: Request) -> tuple[int, Mapping[int, int]]:
         """Most tokens of a prompt's prefix that a replica holds computed, and (as keys) the replicas that do."""

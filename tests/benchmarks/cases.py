@@ -101,6 +101,38 @@ def simulate(replicas: int, workload: Any) -> dict[str, float]:
     return {"requests": len(result), "wall_s": wall}
 
 
+class Timed:
+    """A router, and the CPU time that its decisions took [s]."""
+
+    def __init__(self, router: Any) -> None:
+        self.router, self.balancer, self.wall_s = router, router.balancer, 0.0
+        self.bind = router.bind
+
+    def choose(self, request: Any, fleet: Any) -> Any:
+        """Ask the router, and look at the clock before and after."""
+        start = time.process_time()
+        pool = self.router.choose(request, fleet)
+        self.wall_s += time.process_time() - start
+        return pool
+
+
+def decisions(name: str, **settings: Any) -> dict[str, float]:
+    """Routing decisions on 1,000 replicas at 20 sites, half of them edge sites; `wall_s` is their CPU time alone."""
+    from dataclasses import replace
+
+    from sim import Fleet, Site, routing, run
+
+    (site,) = fleet(50).sites
+    sites = [
+        Site(f"{kind} {i}", kind, (replace(site.pools[0], name=f"{kind} {i}"),), site.intensity, site.pue)
+        for kind in ("edge", "cloud")
+        for i in range(10)
+    ]
+    router = Timed(getattr(routing, name)(**settings))
+    result = run(Fleet(sites), synthetic(20_000, 8_000.0), router, seed=1)
+    return {"requests": len(result), "wall_s": router.wall_s}
+
+
 def whole_command() -> dict[str, float]:
     """`hybridfleet run` from the shell on the common trace: imports, configuration, run, tables, summary."""
     with tempfile.TemporaryDirectory() as folder:
@@ -156,6 +188,13 @@ CASES = {
     "replicas_8": lambda: simulate(8, synthetic(10_000, RATE)),
     "replicas_100": lambda: simulate(100, synthetic(10_000, RATE)),
     "replicas_1000": lambda: simulate(1000, synthetic(10_000, RATE)),
+    "decide_least_outstanding": lambda: decisions("LeastOutstanding"),
+    "decide_least_tokens": lambda: decisions("LeastTokens"),
+    "decide_power_of_two": lambda: decisions("PowerOfTwo"),
+    "decide_spillover": lambda: decisions("Spillover"),
+    "decide_weighted_load": lambda: decisions("Weighted", weights={"load": 1.0, "queue": 1.0, "memory": 1.0}),
+    "decide_min_predicted_latency": lambda: decisions("MinPredictedLatency"),
+    "decide_min_cost_slo": lambda: decisions("MinCostSLO"),
     "results": lambda: results(figures=False),
     "figures": lambda: results(figures=True),
 }

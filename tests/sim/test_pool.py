@@ -13,7 +13,7 @@ from simpy import Environment
 from sim import InputError, Link
 from sim.fleet.balancers import BALANCERS, BY_TOKENS, balancer_of
 from sim.fleet.network import LiveLink
-from sim.fleet.pool import LivePool
+from sim.fleet.pool import KV_AGE_S, KV_ASKED, LivePool
 from sim.request import Request
 from sim.rng import Streams
 from tests.sim.conftest import First, live_pool, pool, xpu
@@ -130,6 +130,18 @@ def test_use_of_memory_and_queue_show_at_once() -> None:
     assert live.waiting == 1
     assert live.kv_use == 1.0
     assert (live.outstanding, live.outstanding_tokens) == (3, 38 + 105 + 6)
+
+
+def test_a_large_pool_is_asked_for_its_memory_now_and_then() -> None:
+    env = Environment()
+    small, large = (live_pool(pool(replicas=n, engine={"kv_blocks": 11}), env=env) for n in (KV_ASKED, KV_ASKED + 1))
+    for live in (small, large):
+        assert live.kv_use == 0.0
+        live.send(request(0, 33, 200))
+    assert small.kv_use == pytest.approx(3 / (10 * KV_ASKED))
+    assert large.kv_use == 0.0
+    env.run(until=KV_AGE_S)
+    assert large.kv_use == sum(engine.used_blocks() for engine in large.engines) / (10 * large.replicas) > 0.0
 
 
 def test_what_a_pool_can_hold() -> None:
