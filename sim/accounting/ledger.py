@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sim.accounting.cost import Owned, Rent
 from sim.accounting.embodied import BY_TIME, BY_USE, ESTIMATES, Embodied
+from sim.accounting.inventory import by_basis, market_g, ownership
 from sim.accounting.links import mean_intensity
 from sim.accounting.meter import facility, read
-from sim.accounting.signal import Signal, Unknown, kind_of
+from sim.accounting.signal import Unknown, kind_of
 from sim.accounting.work import useful_flop
 from sim.hardware.grounding import grounding
 from sim.hardware.sizing import kv_block_bytes
@@ -235,8 +235,8 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
             spec.model, spec.xpu, spec.tp, spec.kv_precision, spec.engine.block_size, spec.pp, spec.frees_windows
         ),
     )  # fmt: skip
-    totals.intensity_by_basis = _by_basis(intensity, totals.intensity_mean)
-    totals.ownership = _ownership(spec.cost)
+    totals.intensity_by_basis = by_basis(intensity, totals.intensity_mean)
+    totals.ownership = ownership(spec.cost)
     parts = [spec.embodied, *([spec.host.embodied] if spec.host else []), *spec.embodied_shares.values()]
     if all(part is not None for part in parts):
         totals.embodied_full_kg = xpus * sum(part.central_kg * part.share for part in parts if part is not None)
@@ -275,7 +275,7 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
         mean = mean_intensity(pool.link.spec, {pool.site.name: pool.site}, end_s)
     network_g = network_j * mean / JOULES_PER_KWH
     totals.carbon_operational_g |= _split(meter_g, waste_share, network_g)
-    totals.carbon_market_g = _market_g(pool, totals)
+    totals.carbon_market_g = market_g(pool, totals)
     if site.water is not None:
         it_j, facility_j = (
             sum(joules for part, joules in energy.items() if part != "network")
@@ -299,30 +299,6 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
     totals.loaded_tokens = sum(cache.loads * cache.unit for cache in caches)
     totals.preemptions = sum(engine.preemptions for engine in pool.engines)
     return totals
-
-
-def _by_basis(intensity: Signal, mean: float) -> dict[str, float]:
-    """Mean intensity on the run's basis, and on the other one where the grid's entry has it [g/kWh]."""
-    other: float | None = getattr(intensity, "other", None)
-    known = {intensity.basis: mean} if intensity.basis else {}
-    if known and other is not None:
-        known["direct" if intensity.basis == "lca" else "lca"] = other
-    return known
-
-
-def _ownership(cost: object) -> str:
-    """Whose the hardware is, by how it is paid for."""
-    return "owned" if isinstance(cost, Owned) else "rented" if isinstance(cost, Rent) else ""
-
-
-def _market_g(pool: LivePool, totals: PoolTotals) -> float | None:
-    """Market-based carbon [g]: the building by what its site buys, the network, which others run, by location."""
-    market = pool.site.market
-    bought = None if market is None else market.g_per_kwh()
-    if bought is None:
-        return None
-    building_j = sum(joules for part, joules in totals.facility_energy_j.items() if part != "network")
-    return building_j * bought / JOULES_PER_KWH + totals.carbon_operational_g["network"]
 
 
 def _split(busy: float, waste_share: float, network: float) -> dict[str, float]:
