@@ -138,6 +138,7 @@ def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
         embodied=embodied,
         embodied_shares=shares,
         balancer=pool.get("balancer", text, None),
+        outages=pool.get("outages", check_outages, ()),
     )
     pool.finish()
     return made

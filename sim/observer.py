@@ -110,9 +110,17 @@ class Observer:
         self.records.append((*known, *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant))
         self.closed += 1
 
+    def turn_away(self, pool: LivePool, request: Request, status: int, now: float) -> None:
+        """A request ends at the door of a pool."""
+        known = (request.id, request.arrival_s, status, request.slo_class, pool.index, -1, request.prompt, 0)
+        self.records.append((*known, np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 3))
+        self.closed += 1
+
     def complete(self, pool: LivePool, replica: int, seq: Sequence) -> None:
-        """A request has its last token."""
-        self._record(pool, replica, seq, COMPLETED, seq.target, seq.last_s)
+        """A request has its last token, or has ended before it."""
+        if seq.status and seq.first_s < 0.0:
+            seq.row, seq.last_row = 0, -1
+        self._record(pool, replica, seq, seq.status, seq.emitted, seq.last_s)
         self.closed += 1
         if self.closed >= self._next_check:
             self._next_check += FOLD_CHECK
@@ -126,7 +134,8 @@ class Observer:
         downlink = 0.0
         if link is not None:
             downlink = link.downlink_s(request)
-            link.streamed(emitted)
+            if request.leg is None or request.leg.role == "answer":
+                link.streamed(emitted)
         if seq.segments is not None:
             self._segments[request.id] = seq.segments
         self.records.append(

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from sim.fleet.leg import Leg
 
 
 class Traits(NamedTuple):
@@ -45,11 +48,12 @@ class Request:
         net_s: one-way client latency drawn for it [s]; 0 until it uses a link.
         traits: tenant, priority and the like.
         queued_s: time at which it reached its pool [s]; equals `arrival_s` where there is no network.
+        leg: the leg of a journey that it is, or None; see `sim.fleet.leg`.
     """
 
     # fmt: off
     __slots__ = (
-        "arrival_s", "cached", "hashes", "id", "net_s", "output", "prompt", "queued_s", "slo_class", "traits",
+        "arrival_s", "cached", "hashes", "id", "leg", "net_s", "output", "prompt", "queued_s", "slo_class", "traits",
     )
     # fmt: on
 
@@ -74,6 +78,7 @@ class Request:
         self.traits = traits
         self.net_s = 0.0
         self.queued_s = arrival_s
+        self.leg: Leg | None = None
 
     def __repr__(self) -> str:
         return f"Request(id={self.id}, t={self.arrival_s:.6g} s, prompt={self.prompt}, output={self.output})"

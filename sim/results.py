@@ -19,6 +19,9 @@ Columns = dict[str, npt.NDArray[Any]]
 
 STATUSES = ("completed", "rejected", "timed_out", "failed", "cancelled", "in_flight")
 
+#: columns of requests that have no meaning for a leg
+JOURNEY_COLUMNS = ("legs", "escalations", "tokens_wasted", "quality")
+
 #: requests: one row a request, in order of arrival. name -> (dtype, unit, meaning)
 REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "request_id": ("int64", "", "running number in order of arrival"),
@@ -46,6 +49,9 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "token_qoe_v2": ("float64", "", "token-timeline QoE in [0, 1] (Andes v2); 0 if not completed"),
     "quality": ("float64", "", "whether the answer is correct: 1 or 0; NaN where unknown, or not completed"),
     "slo_met": ("bool", "", "completed within every bound of its class"),
+    "legs": ("int32", "", "services by pools that it took; only with policies that may use several"),
+    "escalations": ("int32", "", "times it was given to a stronger model; as `legs`"),
+    "tokens_wasted": ("int64", "tokens", "output tokens computed that no answer holds; as `legs`"),
     "xpu_s": ("float64", "xPU s", "its share of active xPU time"),
     "energy_j": ("float64", "J", "its share of active energy at the facility: xPU + host, after PUE, without waste"),
     "energy_prefill_j": ("float64", "J", "the part of energy_j spent in (its last) prefill"),
@@ -58,6 +64,15 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "carbon_embodied_provisioned_g": ("float64", "g CO2e", "embodied carbon with its part of idle time"),
     "cost_usd": ("float64", "USD", "cost by active xPU time and energy; NaN where unknown"),
     "cost_provisioned_usd": ("float64", "USD", "cost with its part of idle time"),
+}
+
+#: legs: one row a service by a pool, where a policy may use several for a request; the columns of a request hold for
+#: the leg alone, from the client's arrival on, and these:
+LEG_COLUMNS: dict[str, tuple[str, str, str]] = {
+    "leg_id": ("int64", "", "running number in order of their beginning"),
+    "role": ("object", "", "answer, or what else it was for"),
+    "useful": ("bool", "", "its work went into the answer; if not, all of it is energy_wasted_j"),
+    **{name: column for name, column in REQUEST_COLUMNS.items() if name not in JOURNEY_COLUMNS},
 }
 
 #: timeline: one row a pool and time bin
@@ -210,6 +225,7 @@ class Result:
 
     Attributes:
         requests, timeline: columns as in REQUEST_COLUMNS and TIMELINE_COLUMNS; spans: SPAN_COLUMNS or None.
+        legs: columns as in LEG_COLUMNS, of a policy that may use several for a request; else None.
         pools: totals by pool; the codes in the `pool` columns index this list.
         links: totals by link.
         slo_classes: the codes in `slo_class` index this tuple.
@@ -236,6 +252,7 @@ class Result:
     seed: int
     wall_s: float = 0.0
     task: str | None = None
+    legs: Columns | None = None
     setup: dict[str, Any] = field(default_factory=dict)
     links: list[LinkTotals] = field(default_factory=list)
 

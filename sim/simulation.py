@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from itertools import repeat
 from typing import Any
 
+import numpy as np
 from simpy import Environment
 from simpy.core import EmptySchedule, StopSimulation
 from simpy.events import NORMAL, URGENT
@@ -26,8 +27,10 @@ from sim.fleet.balancers import balancer_of
 from sim.fleet.network import Network
 from sim.fleet.pool import LivePool
 from sim.fleet.spec import Fleet
+from sim.journey import Routed
+from sim.journeys import Journeys
 from sim.labels import Labels
-from sim.observer import Observer
+from sim.observer import COMPLETED, Observer
 from sim.quality import Answers, QualityModel
 from sim.request import NO_TRAITS, Request
 from sim.results import Result
@@ -95,7 +98,7 @@ def run(
     started = time.perf_counter()
     _check_signals(fleet, horizon_s)
     state = _Run(fleet, workload, router, seed, horizon_s, drain, oversize, timeline_bin_s, keep_spans, quality)
-    step, observer = state.env.step, state.observer
+    step = state.env.step
     if not drain:
         state.stop_at_horizon()
     state.next_arrival()
@@ -106,7 +109,7 @@ def run(
                 step()
             if progress is not None and time.perf_counter() >= next_report:
                 next_report = time.perf_counter() + PROGRESS_S
-                progress(Progress(state.now, horizon_s, state.arrived, observer.closed, workload.expected_requests()))
+                progress(Progress(state.now, horizon_s, state.arrived, state.done, workload.expected_requests()))
     except (EmptySchedule, StopSimulation):
         pass  # everything has been served, or the horizon is reached
     return state.result(warmup_s, drain, started)
@@ -115,7 +118,8 @@ def run(
 def _check_parts(fleet: Fleet, workload: Workload, router: Router) -> None:
     instance("fleet", fleet, Fleet, "a Fleet of Sites")
     provider("workload", workload, ["batches", "expected_requests"], "a workload such as TraceWorkload(path)")
-    provider("router", router, ["choose"], "a router, made: CloudOnly(), not CloudOnly")
+    methods = ["handle"] if hasattr(router, "handle") else ["choose"]
+    provider("router", router, methods, "a router or policy, made: CloudOnly(), not CloudOnly")
 
 
 def _check(
@@ -179,13 +183,19 @@ class _Run:
         for pool in self.pools:
             pool.done = done
         self.quality = Answers(quality or QualityModel(), seed, self.pools, getattr(workload, "labels", None))
-        self.router = router
-        bind = getattr(router, "bind", None)
+        policy: Any = router
+        if not hasattr(router, "handle") and any(pool.outages for pool in fleet.pools):
+            policy = Routed(router)
+        self.journeys = Journeys(self, policy) if hasattr(policy, "handle") else None
+        for pool in self.pools:
+            pool.turned_away = self.observer.turn_away
+            pool.schedule_outages()
+        bind = getattr(policy, "bind", None)
         if bind is not None:
             bind(self)
-        self._choose = router.choose
+        self._choose: Any = getattr(router, "choose", None)
         self._requests = _requests(workload, streams, self.horizon_s, self.quality.labels)
-        self._timer = Timer(self.env, self._arrive)
+        self._timer = Timer(self.env, self._arrive if self.journeys is None else self._set_out)
         self._coming: Request | None = None
         self._schedule = self.env.schedule
         self.arrived = 0
@@ -198,6 +208,11 @@ class _Run:
     def forecasts(self, model: ForecastModel) -> list[Forecast]:
         """Forecasts of carbon intensity, one a pool."""
         return [model.of(pool.site_name, pool.site.intensity, self._streams) for pool in self.pools]
+
+    @property
+    def done(self) -> int:
+        """Requests that have ended."""
+        return self.observer.closed if self.journeys is None else self.journeys.closed
 
     def stop_at_horizon(self) -> None:
         """Let the loop end when simulated time reaches the horizon, before anything else happens then."""
@@ -225,8 +240,26 @@ class _Run:
             pool.send(request)
         self.next_arrival()
 
+    def _set_out(self, event: Timer) -> None:
+        """`_arrive` where a policy does more than choose a pool."""
+        event.callbacks = event.wake
+        request: Any = self._coming
+        journeys: Any = self.journeys
+        self.arrived += 1
+        journeys.begin(request)
+        self.next_arrival()
+
     def _refuse(self, request: Request) -> None:
         """A request that was rejected, or that the chosen pool cannot hold."""
+        self.check_size(request)
+        self.observer.reject(request)
+
+    def check_size(self, request: Request) -> None:
+        """Refuse to go on with a request that no pool can hold, unless such are to be turned away.
+
+        Raises:
+            InputError: it is one.
+        """
         total = request.prompt + request.output
         most = max(self.pools, key=lambda pool: pool.max_tokens)
         if total > most.max_tokens and self.oversize == "error":
@@ -236,7 +269,6 @@ class _Run:
                 f"at most {most.max_tokens} (pool {most.name}: KV cache and max_model_len); "
                 "oversize=reject turns such requests away and counts them",
             )
-        self.observer.reject(request)
 
     def result(self, warmup_s: float, drain: bool, started: float) -> Result:
         """Close the books and build the tables."""
@@ -250,11 +282,20 @@ class _Run:
                 engine.halt(end_s)
         observer.close(end_s)
         observer.fold()
+        if self.journeys is not None:
+            self.journeys.close_open()
         records = observer.table()
-        quality = answer_quality(records, self.pools, self.quality)
+        useful = records["status"] == COMPLETED if self.journeys is None else self.journeys.useful()
+        records["useful"] = useful.astype(np.float64)
+        unknown = np.full(len(useful), np.nan)  # of legs; of requests once their journeys are put together
+        quality = unknown if self.journeys is not None else answer_quality(records, self.pools, self.quality)
         requests = request_table(records, observer.slo_classes, warmup_s, self.horizon_s, quality)
         requests |= request_columns(records, self.pools, end_s)
         totals = [close_totals(pool, requests, observer.steps[pool.index], end_s) for pool in self.pools]
+        legs = None
+        if self.journeys is not None:
+            legs = self.journeys.leg_table(requests)
+            requests = self.journeys.request_table(requests, warmup_s, self.horizon_s)
         observed = (self.horizon_s if math.isfinite(self.horizon_s) else end_s) - warmup_s
         return Result(
             requests=requests,
@@ -271,6 +312,7 @@ class _Run:
             wall_s=time.perf_counter() - started,
             task=self.quality.task,
             links=[link_totals(link, self._sites, end_s) for link in self.network.links],
+            legs=legs,
         )
 
 

@@ -127,7 +127,8 @@ def _g_per_s(parts: list[Embodied], xpus: int) -> tuple[float, float, float]:
 def request_columns(records: dict[str, FloatArray], pools: list[LivePool], end_s: float) -> dict[str, FloatArray]:
     """Accounting columns of the requests table; arrays of one value a request.
 
-    A request that did not complete has no active share: all that it took is waste.
+    A request that did not complete has no active share, and so a leg that went into no answer (`useful` 0): all that it
+    took is waste.
     """
     size = len(records["request_id"])
     columns = {
@@ -149,7 +150,7 @@ def request_columns(records: dict[str, FloatArray], pools: list[LivePool], end_s
 def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dict[str, FloatArray]:
     """Accounting columns of the requests of one pool."""
     rates = rates_of(pool)
-    done = records["status"] == 0
+    done = records["useful"] > 0.0
     work_s = records["prefill_s"] + records["decode_s"]
     lost_s = records["waste_s"] + np.where(done, 0.0, work_s)
     active_s = np.where(done, work_s, 0.0)

@@ -15,7 +15,7 @@ from functools import partial
 from simpy import Environment
 
 from sim.hardware.collectives import Interconnect, send_s
-from sim.serving.engine import Engine
+from sim.serving.engine import CANCELLED, FAILED, Engine
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
 
@@ -47,6 +47,8 @@ class Handover:
         self._ready: list[deque[tuple[int, Sequence]]] = [deque() for _ in engines]  # computed, by decode replica
         self._free_s = [0.0] * len(engines)  # when the copies that a prefill replica has begun are through
         self.on_way: list[dict[Sequence, None]] = [{} for _ in engines]  # computed, not yet handed over, by origin
+        self.doomed: set[Sequence] = set()  # to be cancelled when their copy is through
+        self._generation = 0  # of copies: a failure ends those before it
 
     def admit(self, prompt: int) -> int:
         """Name the prefill replica of a prompt: that with the fewest tokens to compute."""
@@ -58,7 +60,7 @@ class Handover:
         """A prompt is computed, and its first token out; called while the engine is at a boundary."""
         request = seq.request
         self._loads[origin] -= request.prompt
-        if request.output == 1:
+        if request.output == 1 or seq.status:
             self._finished(origin, seq)
             return
         self._engines[origin].pin(self._blocks(request.prompt), self._env.now)
@@ -87,14 +89,44 @@ class Handover:
             engine.pin(need, now)
             nbytes = seq.request.prompt * self._bytes_per_token
             end = self._free_s[origin] = max(now, self._free_s[origin]) + send_s(nbytes, self._link)
-            self._later(partial(self._arrive, origin, target, seq), end - now)
+            self._later(partial(self._arrive, origin, target, seq, self._generation), end - now)
 
-    def _arrive(self, origin: int, target: int, seq: Sequence) -> None:
+    def fail(self) -> None:
+        """All replicas fail: what was on its way between them is lost. Their engines are told by the pool."""
+        self._generation += 1
+        lost = [(origin, seq) for origin, ways in enumerate(self.on_way) for seq in ways]
+        for engine in self._engines:
+            engine.pin(-engine.pinned, self._env.now)
+        for ready in self._ready:
+            ready.clear()
+        self._free_s = [0.0] * len(self._engines)
+        self.doomed.clear()
+        for origin, seq in lost:
+            del self.on_way[origin][seq]
+            self._end(origin, seq, FAILED)
+        decode = range(self._prefill, len(self._engines))
+        for replica in decode:
+            self._loads[replica] = len(self._engines[replica].running) + len(self._engines[replica].waiting)
+
+    def _end(self, replica: int, seq: Sequence, status: int) -> None:
+        """A sequence ends between two replicas, with its first token out."""
+        seq.status, seq.last_s = status, self._env.now
+        self._finished(replica, seq)
+
+    def _arrive(self, origin: int, target: int, seq: Sequence, generation: int) -> None:
         """A copy is through: the sequence queues at its decode replica, with all but its last token computed."""
+        if generation != self._generation:
+            return
         now, request, engine = self._env.now, seq.request, self._engines[target]
         del self.on_way[origin][seq]
         self._engines[origin].let_go(seq, self._blocks(request.prompt), now)
         engine.pin(-self._blocks(request.prompt + 1), now)
+        if seq in self.doomed:
+            self.doomed.discard(seq)
+            self._loads[target] -= 1
+            self._end(origin, seq, CANCELLED)
+            self._begin(target)
+            return
         row = engine.first_row + len(engine.rows)
         seq.segments = [(row, row - 1, 0.0)]  # an empty decode phase, and the gap that the copy makes after it
         seq.target, seq.length, seq.done = request.output, request.prompt + 1, request.prompt

@@ -11,6 +11,7 @@ from heapq import heapify, heappush
 from typing import Any
 
 from simpy import Environment
+from simpy.events import URGENT
 
 from sim.accounting.pue import weigh
 from sim.fleet.balancers import BALANCERS, BY_TOKENS, ORDERED
@@ -18,7 +19,9 @@ from sim.fleet.engine_settings import ANDES, EngineSettings
 from sim.fleet.estimates import Estimator, Times, Work
 from sim.fleet.front_end import FrontEnd
 from sim.fleet.handover import Handover
-from sim.fleet.network import LiveLink
+from sim.fleet.leg import CANCELLED, FAILED, Leg
+from sim.fleet.link import CLIENT
+from sim.fleet.network import LiveLink, Network
 from sim.fleet.residents import Residents
 from sim.fleet.spec import Pool, Site
 from sim.hardware.collectives import Interconnect
@@ -36,6 +39,7 @@ from sim.serving.options import Options
 from sim.serving.prefix_cache import PrefixCache
 from sim.serving.queues import ORDERS
 from sim.serving.sequence import Sequence
+from sim.serving.timer import Timer
 
 Done = Callable[["LivePool", int, Sequence], None]
 KV_ASKED = 16  #: replicas that are asked for their use of memory whenever a router reads it
@@ -57,7 +61,9 @@ class LivePool:
         prefix_unit: tokens that a hash of the workload's prompts stands for; 0 if it has none.
 
     Attributes:
-        done: to be set: called with the pool, the replica's index and the sequence when a request has its last token.
+        done: to be set: called with the pool, the replica's index and the sequence when a request has ended there.
+        turned_away: to be set: called with the pool, a request, a status and the time when it ends at the door.
+        up: whether the pool is in service; may_fail: whether it will ever not be.
     """
 
     def __init__(
@@ -109,6 +115,8 @@ class LivePool:
         self.front_end = FrontEnd(env, engine, spec.replicas, self._parsed) if occupied else None
         self.uploading: dict[int, Request] = {}  # on their way over the link and through the front end
         self.done: Done
+        self.turned_away: Callable[[LivePool, Request, int, float], None]
+        self.up, self.may_fail = True, bool(spec.outages)
         self._finished = [self._on_done(i) for i in range(spec.replicas)]
         self.handover = self._handover(spec.kv_link) if spec.kv_link is not None else None
 
@@ -174,8 +182,36 @@ class LivePool:
         else:
             self._deliver(request, self._balance(request) if self.replicas > 1 else 0, request.arrival_s)
 
+    def dispatch(self, leg: Leg, source: str, network: Network, nbytes: float | None, replica: int | None) -> None:
+        """Take a leg of a journey: from clients, or from another site over what joins the two.
+
+        Args:
+            nbytes: what is sent [bytes]; None for the text of the prompt.
+            replica: which one is to serve it; None for the balancer's choice.
+        """
+        request, link = leg.request, self.link
+        self.outstanding += 1
+        self.outstanding_tokens += request.prompt + request.output
+        self.output_tokens += request.output
+        self.uploading[request.id] = request
+        leg.replica = -1 if replica is None else replica
+        if nbytes is None:
+            nbytes = request.prompt * (4.0 if link is None else link.spec.prompt_bytes_per_token)
+        if source == CLIENT and link is not None:
+            link.upload(nbytes, request, self._arrived)
+        elif source == CLIENT:
+            self._arrived(request)
+        else:
+            if link is not None:
+                link.join(request)
+            network.transfer(source, self.site_name, nbytes, partial(self._arrived, request))
+
     def _arrived(self, request: Request) -> None:
         """A request is at the pool's door: it is balanced there, for every replica has a front end of its own."""
+        leg = request.leg
+        if leg is not None and (leg.doomed or not self.up):
+            self._turn_away(request, CANCELLED if leg.doomed else FAILED)
+            return
         replica = self._balance(request)
         if self.front_end is not None:
             self.front_end.enter(request, replica)
@@ -187,13 +223,22 @@ class LivePool:
         # the clock may be a rounding error before the arrival that it was set for
         self._deliver(request, replica, max(self.env.now, request.arrival_s))
 
+    def _turn_away(self, request: Request, status: int) -> None:
+        """A request ends at the door."""
+        del self.uploading[request.id]
+        self._leave(request)
+        self.turned_away(self, request, status, self.env.now)
+        if request.leg is not None:
+            request.leg.end(status)
+
     def _balance(self, request: Request) -> int:
         """Name the replica of a request."""
         if self.replicas == 1:
             return 0
         if self.handover is not None:
             return self.handover.admit(request.prompt)
-        replica = self._pick(self, request)
+        leg = request.leg
+        replica = self._pick(self, request) if leg is None or leg.replica < 0 else leg.replica
         self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
         return replica
 
@@ -203,7 +248,16 @@ class LivePool:
         seq = Sequence(request, now, self._finished[replica])
         if self.handover is not None:
             seq.target = 1
+        leg = request.leg
+        if leg is None:
+            self.engines[replica].submit(seq, now)
+            return
+        leg.queued(seq, replica)
         self.engines[replica].submit(seq, now)
+        if not self.up:  # it was in the front end when the pool failed; no step has begun since
+            self.engines[replica].drop_waiting(seq, now, FAILED)
+        elif leg.doomed:
+            self.cancel(leg)
 
     def _handover(self, link: Interconnect) -> Handover:
         """Let the first replicas hand over what they computed, and the others finish it."""
@@ -226,15 +280,66 @@ class LivePool:
     def _on_done(self, replica: int) -> Callable[[Sequence], None]:
         def finished(seq: Sequence) -> None:
             request = seq.request
-            tokens = request.prompt + request.output
-            self.outstanding -= 1
-            self.outstanding_tokens -= tokens
-            self.output_tokens -= request.output
+            self._leave(request)
             if self.replicas > 1 and self.handover is None:
-                self._change_load(replica, -tokens if self._by_tokens else -1)
+                self._change_load(replica, -(request.prompt + request.output) if self._by_tokens else -1)
             self.done(self, replica, seq)
+            if request.leg is not None:
+                request.leg.replica = replica
+                request.leg.end(seq.status, self.engines[replica])
 
         return finished
+
+    def _leave(self, request: Request) -> None:
+        """A request is no longer outstanding."""
+        self.outstanding -= 1
+        self.outstanding_tokens -= request.prompt + request.output
+        self.output_tokens -= request.output
+
+    # -- legs of journeys ---------------------------------------------------------------------------------------------
+
+    def emitted(self, seq: Sequence, replica: int) -> int:
+        """Output tokens that a sequence has by now."""
+        engine = self._engine_of(seq, replica)
+        return seq.emitted if engine is None else engine.emitted_now(seq)
+
+    def cancel(self, leg: Leg) -> None:
+        """End a leg before its last token, where it is; on its way it first has to arrive."""
+        seq = leg.sequence
+        if seq is None:
+            leg.doomed = True
+            return
+        engine = self._engine_of(seq, leg.replica)
+        if engine is not None:
+            engine.cancel(seq, self.env.now)
+        elif self.handover is not None:
+            self.handover.doomed.add(seq)
+
+    def _engine_of(self, seq: Sequence, replica: int) -> Engine | None:
+        """Which engine has a sequence; None while its KV cache is on the way from one to another."""
+        if self.handover is None:
+            return self.engines[replica]
+        return next((each for each in self.engines if seq in each.running or seq in each.waiting), None)
+
+    # -- outages ------------------------------------------------------------------------------------------------------
+
+    def schedule_outages(self) -> None:
+        """Let the outages of its specification happen."""
+        for start_s, end_s in self.spec.outages:
+            self.env.schedule(Timer(self.env, partial(self._fail, end_s)), URGENT, start_s)
+            self.env.schedule(Timer(self.env, self._recover), URGENT, end_s)
+
+    def _fail(self, until_s: float, _: Timer) -> None:
+        """Out of service: every replica loses what it had, and what is copied between them is lost too."""
+        self.up = False
+        if self.handover is not None:
+            self.handover.fail()
+        for engine in self.engines:
+            engine.ready_s = max(engine.ready_s, until_s)
+            engine.fail(self.env.now)
+
+    def _recover(self, _: Timer) -> None:
+        self.up = True
 
     @cached_property
     def served_quality(self) -> Mapping[str, float]:

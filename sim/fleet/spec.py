@@ -14,6 +14,7 @@ from sim.accounting.water import Water
 from sim.errors import InputError, instance, instances, number, provider, whole
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
+from sim.fleet.outages import check_outages
 from sim.hardware.collectives import Interconnect
 from sim.hardware.deployment import Deployment
 from sim.hardware.model import Model
@@ -74,6 +75,8 @@ class Pool:
         boot_s: time the replicas take to load their weights at the start of the run [s]; they draw busy power without
             computing and serve nothing until then.
         timing: what makes the timing model of a replica; `RooflineTiming` or one's own `StepTiming`.
+        outages: (start, end) of each time at which it is out of service, in order [s]. What it has then fails, and it
+            starts empty; it draws idle power meanwhile.
         balancer: how requests spread over replicas (`sim.fleet.balancers.BALANCERS`); None follows the router.
     """
 
@@ -101,6 +104,7 @@ class Pool:
     prefill_replicas: int = 0
     kv_link: Interconnect | None = None
     embodied_shares: Mapping[str, Embodied | None] = field(default_factory=dict)
+    outages: tuple[tuple[float, float], ...] = ()
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")
@@ -121,6 +125,7 @@ class Pool:
         instance(f"{key}.precision", self.precision, str, " | ".join(BYTES_PER_VALUE))
         instance(f"{key}.engine", self.engine, EngineSettings, "EngineSettings(...)")
         number(f"{key}.boot_s", self.boot_s, "a time >= 0 s", low=0.0)
+        object.__setattr__(self, "outages", check_outages(f"{key}.outages", self.outages))
         self._check_draft(key)
         self._check_handover(key)
         if self.host is not None:

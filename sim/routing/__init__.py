@@ -1,13 +1,18 @@
-"""Routers: each sends a request to one pool of the fleet. `base.py` has the protocol, docs/policies.md a table."""
+"""Routers send a request to one pool of the fleet; policies lead it through several steps.
+
+`base.py` has both protocols, docs/policies.md a table.
+"""
 
 from sim.routing.affinity import AdapterAffinity, PrefixAffinity
 from sim.routing.bandit import Bandit
-from sim.routing.base import FleetView, Outcome, PoolView, Router
+from sim.routing.base import FleetView, Outcome, Policy, PoolView, Router
+from sim.routing.cascade import Cascade, EdgeAnswerCloudValidate
 from sim.routing.combined import PrivacyPin, Stale
 from sim.routing.hybrid import LengthThreshold, Spillover
 from sim.routing.latency import MinPredictedLatency
 from sim.routing.load import LeastOutstanding, LeastTokens, PowerOfTwo
 from sim.routing.quality import QualityOracle, QualityThreshold, RandomSplit
+from sim.routing.race import HedgedRace
 from sim.routing.scores import QoEAware, Weighted
 from sim.routing.slo import CarbonSLO, MinCostSLO, OldXPUOffload
 from sim.routing.static import CloudOnly, DeviceOnly, EdgeOnly, Random, RoundRobin
@@ -16,10 +21,13 @@ __all__ = [
     "AdapterAffinity",
     "Bandit",
     "CarbonSLO",
+    "Cascade",
     "CloudOnly",
     "DeviceOnly",
+    "EdgeAnswerCloudValidate",
     "EdgeOnly",
     "FleetView",
+    "HedgedRace",
     "LeastOutstanding",
     "LeastTokens",
     "LengthThreshold",
@@ -27,6 +35,7 @@ __all__ = [
     "MinPredictedLatency",
     "OldXPUOffload",
     "Outcome",
+    "Policy",
     "PoolView",
     "PowerOfTwo",
     "PrefixAffinity",

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from sim.accounting.forecast import Forecast, ForecastModel
 from sim.fleet.estimates import Times, Work
+from sim.journey import Journey, Steps
 from sim.qoe import SLOClass
 from sim.quality import Answers
 from sim.request import Request
@@ -23,6 +24,7 @@ class PoolView(Protocol):
         outstanding_tokens, output_tokens: their prompt + output tokens, and their output tokens alone.
         waiting: requests queued there for a place in a batch.
         kv_use: share of KV blocks in use, in [0, 1].
+        up: whether it is in service.
         max_tokens: longest prompt + output that the pool can hold [tokens].
         adapter_slots: adapters that a replica can have loaded; 0 serves the base model to all.
         model_id, xpu_id: what it serves, on what.
@@ -39,6 +41,7 @@ class PoolView(Protocol):
     output_tokens: int
     max_tokens: int
     adapter_slots: int
+    up: bool
     model_id: str
     xpu_id: str
 
@@ -136,4 +139,17 @@ class Router(Protocol):
 
     def choose(self, request: Request, fleet: FleetView) -> PoolView | None:
         """Return the pool that serves `request`, or None to reject it."""
+        ...
+
+
+class Policy(Protocol):
+    """Does more than choose a pool: a generator over the steps of a request's journey.
+
+    What it yields, it waits for: `fleet.serve(pool)`, `fleet.wait(seconds)`, `fleet.transfer(nbytes, source, target)`,
+    `fleet.race(...)`, `fleet.gather(...)`, or a SimPy event. What it returns, the client gets: a leg, an `Answer`, or
+    an ending such as ``"rejected"``. `balancer` and `bind(fleet)` as a router's. See docs/policies.md.
+    """
+
+    def handle(self, request: Request, fleet: Journey) -> Steps:
+        """Lead `request` to its answer."""
         ...

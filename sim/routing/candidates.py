@@ -18,15 +18,18 @@ class Candidates:
         pools: in the order of the configuration.
     """
 
-    __slots__ = ("_fits_all", "pools")
+    __slots__ = ("_fits_all", "_may_fail", "pools")
 
     def __init__(self, pools: Sequence[PoolView]) -> None:
         self.pools = list(pools)
+        self._may_fail = any(getattr(pool, "may_fail", False) for pool in self.pools)
         self._fits_all = min((pool.max_tokens for pool in self.pools), default=0)
 
     def holding(self, request: Request) -> list[PoolView]:
-        """The pools that can hold `request`; possibly none."""
+        """The pools in service that can hold `request`; possibly none."""
         tokens = request.prompt + request.output
+        if self._may_fail:
+            return [pool for pool in self.pools if pool.up and pool.max_tokens >= tokens]
         if tokens <= self._fits_all:
             return self.pools
         return [pool for pool in self.pools if pool.max_tokens >= tokens]

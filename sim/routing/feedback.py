@@ -18,7 +18,8 @@ def telling(router: object, done: Done) -> Done:
 
     def both(pool: LivePool, replica: int, seq: Sequence) -> None:
         done(pool, replica, seq)
-        completed(seq.request, pool, outcome(pool, seq))
+        if seq.status == 0:  # not cancelled, nor failed
+            completed(seq.request, pool, outcome(pool, seq))
 
     return both
 

@@ -162,6 +162,16 @@ class Engine(Spans):
             held = self.layout.held(seq.done + chunk * steps, seq.done + chunk * (steps + 1))
         return decode + held - (self.room - self.blocks)
 
+    def emitted_now(self, seq: Sequence) -> int:
+        """Output tokens of a sequence by now, those of whole steps of the span under way included."""
+        if not seq.decoding or self._span is None:
+            return seq.emitted
+        steps = steps_begun = self._steps_until(self.env.now)
+        t, a, b = self._span[:3]
+        if t + steps_begun * a + b * (steps_begun * (steps_begun - 1) * 0.5) > self.env.now:
+            steps -= 1
+        return seq.emitted + self.gained(seq, self.j + max(0, min(steps, self._k)))
+
     def free_blocks(self) -> int:
         """KV blocks that neither running nor waiting sequences need now."""
         return self.blocks - self.used_blocks() + sum(-seq.length // self.block_size for seq in self.waiting)

@@ -1,0 +1,302 @@
+"""All journeys of a run: their legs are numbered and recorded by the observer as requests of their own; here they
+become one row a request again.
+
+Which leg a column is of: identity and length are the client's; times run from the client's first byte to what it was
+shown, so that `uplink_s` holds everything before the answering leg was queued; work, energy, carbon and cost are sums.
+"""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from sim import qoe
+from sim.errors import InputError
+from sim.fleet.leg import COMPLETED, FAILED, REJECTED, Leg
+from sim.fleet.link import CLIENT
+from sim.journey import ENDINGS, Answer, Journey, Outcome, Part
+from sim.request import Request
+from sim.results import LEG_COLUMNS, REQUEST_COLUMNS, STATUSES, Columns
+from sim.tables import typed
+
+if TYPE_CHECKING:
+    from sim.fleet.pool import LivePool
+    from sim.simulation import _Run
+
+FloatArray = npt.NDArray[np.float64]
+IntArray = npt.NDArray[np.int64]
+
+IN_FLIGHT = STATUSES.index("in_flight")
+STREAM, SHOWN, PARTS = range(3)  #: how an answer comes: a leg as it streams, all at once, or streams of several legs
+
+#: what is kept of a journey, in order; times are the client's, since the start of the run
+FIELDS = (
+    "request_id", "arrival_s", "status", "slo_class", "prompt_tokens", "output_tokens", "answer", "kind", "first_s",
+    "last_s", "itl_max_s", "token_qoe", "token_qoe_v2", "legs", "escalations", "network_j", "quality",
+)  # fmt: skip
+#: columns of a leg that a request sums over its legs
+SUMS = (
+    "preemptions", "xpu_s", "energy_j", "energy_prefill_j", "energy_wasted_j", "energy_network_j",
+    "energy_provisioned_j", "carbon_operational_g", "carbon_operational_provisioned_g", "carbon_embodied_g",
+    "carbon_embodied_provisioned_g", "cost_usd", "cost_provisioned_usd",
+)  # fmt: skip
+
+
+class Journeys:
+    """The journeys of one run.
+
+    Args:
+        run: the run; a journey looks up there what its policy sees.
+        policy: has `handle(request, fleet)`, a generator; see `sim.routing.base.Policy`.
+
+    Attributes:
+        closed: journeys that have ended.
+    """
+
+    def __init__(self, run: _Run, policy: Any) -> None:
+        self.run, self._policy = run, policy
+        self.closed = 0
+        self._open: dict[int, Journey] = {}
+        self._records: list[tuple[float, ...]] = []
+        self._parents = array("q")  # of each leg, by its number
+        self._useful = bytearray()
+        self._roles: list[str] = ["answer"]
+        self._role_codes = bytearray()
+
+    def begin(self, request: Request) -> None:
+        """A request arrives."""
+        journey = self._open[request.id] = Journey(self, request)
+        journey.start(self._policy)
+
+    def serve(
+        self,
+        journey: Journey,
+        pool: LivePool,
+        prompt: int | None,
+        output: int | None,
+        cached: int,
+        role: str,
+        source: str,
+        nbytes: float | None,
+        keep: bool,
+        replica: int | None,
+    ) -> Leg:
+        """Begin a leg; see `Journey.serve`."""
+        client = journey.request
+        prompt = client.prompt if prompt is None else prompt
+        output = client.output if output is None else output
+        if prompt < 1 or output < 1 or not 0 <= cached < prompt:
+            value = f"{prompt} prompt, {output} output, {cached} cached"
+            raise InputError("policy tokens", value, "at least 1, 1, and from 0 to fewer than the prompt's")
+        if keep and pool.spec.engine.detokenize_s:
+            raise InputError(f"pools.{pool.name}.engine.detokenize_s", "> 0", "0 with a policy that joins answers")
+        cached = max(cached, min(client.cached, prompt - 1))
+        request = Request(
+            len(self._parents), client.arrival_s, prompt, output, client.slo_class, cached, client.hashes, client.traits
+        )
+        leg = request.leg = Leg(pool, request, role, keep)
+        self._number(journey, leg)
+        status = self._refusal(journey, pool, prompt + output)
+        if status is not None:
+            self.run.observer.turn_away(pool, request, status, self.run.now)
+            leg.end(status)
+            return leg
+        if source != CLIENT and not self.run.network.joined(source, pool.site_name):
+            source = CLIENT
+        if source != CLIENT:
+            size = self._text_bytes(pool, prompt) if nbytes is None else nbytes
+            energy = self.run.network.energy_j(source, pool.site_name, size)
+            journey.network_j += np.nan if energy is None else energy
+        pool.dispatch(leg, source, self.run.network, nbytes, replica)
+        return leg
+
+    def _number(self, journey: Journey, leg: Leg) -> None:
+        journey.legs.append(leg)
+        self._parents.append(journey.request.id)
+        self._useful.append(0)
+        if leg.role not in self._roles:
+            self._roles.append(leg.role)
+        self._role_codes.append(self._roles.index(leg.role))
+
+    def _refusal(self, journey: Journey, pool: LivePool, tokens: int) -> int | None:
+        """Why a pool does not take a leg, if it does not."""
+        if tokens > pool.max_tokens:
+            self.run.check_size(journey.request)
+            return REJECTED
+        return None if pool.up else FAILED
+
+    @staticmethod
+    def _text_bytes(pool: LivePool, tokens: int) -> float:
+        return tokens * (pool.link.spec.prompt_bytes_per_token if pool.link is not None else 4.0)
+
+    # -- the end of a journey -----------------------------------------------------------------------------------------
+
+    def close(self, journey: Journey, outcome: Outcome) -> None:
+        """A policy has returned."""
+        answer = Answer((journey.stream(outcome),)) if isinstance(outcome, Leg) else outcome
+        if isinstance(answer, Answer) and not answer.parts:
+            raise InputError("policy answer", "no part", "at least one leg's tokens")
+        status = self._status(journey, outcome)
+        del self._open[journey.request.id]
+        self.closed += 1
+        if status == COMPLETED and isinstance(answer, Answer):
+            self._complete(journey, answer)
+        else:
+            last = journey.legs[-1] if journey.legs else None
+            self._unanswered(journey, status, last)
+
+    def _status(self, journey: Journey, outcome: Outcome) -> int:
+        if isinstance(outcome, Leg):
+            return outcome.status if outcome.done else STATUSES.index("cancelled")
+        if isinstance(outcome, Answer):
+            return COMPLETED
+        if outcome is None:
+            failed = any(leg.status == FAILED for leg in journey.legs)
+            return FAILED if failed else REJECTED
+        if outcome not in ENDINGS:
+            raise InputError("policy answer", outcome, "a leg, an answer, or one of " + " | ".join(ENDINGS))
+        return STATUSES.index(outcome)
+
+    def _complete(self, journey: Journey, answer: Answer) -> None:
+        legs = [part.leg for part in answer.parts]
+        for leg in journey.legs:
+            useful = leg in legs or (leg.role != "answer" and leg.ok)
+            self._useful[leg.request.id] = leg.useful and useful
+        tokens = sum(part.count for part in answer.parts)
+        first, last = legs[0], legs[-1]
+        kind, first_s, last_s, longest, score, score_v2 = STREAM, np.nan, np.nan, np.nan, np.nan, np.nan
+        if answer.shown_s is not None:
+            kind, first_s, last_s, longest = SHOWN, answer.shown_s, answer.shown_s, 0.0
+        elif len(legs) > 1 or tokens != first.request.output or answer.parts[0].start:
+            kind = PARTS
+            times = np.concatenate([self._client_times(part) for part in answer.parts])
+            times = np.maximum.accumulate(times)  # a stream that overtakes the one before waits for it
+            first_s, last_s = float(times[0]), float(times[-1])
+            longest = float(np.diff(times).max()) if len(times) > 1 else np.nan
+            slo = self.run.observer.slo_classes[journey.request.slo_class]
+            times -= journey.request.arrival_s
+            score = qoe.token_qoe_v1_walk(times, slo.expected_ttft_s, slo.digest_tokens_per_s)
+            score_v2 = qoe.token_qoe_v2_walk(times, slo.expected_ttft_s, slo.digest_tokens_per_s)
+        author = answer.quality_of or last
+        quality = answer.quality
+        if quality is None:
+            quality = self.run.quality.correct(journey.request, author.pool.name)
+        number = (first if kind == PARTS else last).request.id
+        self._record(journey, COMPLETED, tokens, number, kind, first_s, last_s, longest, score, score_v2, quality)
+
+    @staticmethod
+    def _client_times(part: Part) -> FloatArray:
+        """When the client gets the tokens of a part [s]."""
+        leg = part.leg
+        if len(leg.times) < part.start + part.count:
+            raise InputError("policy answer", f"a part of a leg of {leg.pool.name}", "legs served with keep=True")
+        link = leg.pool.link
+        down_s = link.downlink_s(leg.request) if link is not None else 0.0
+        return np.array(leg.times[part.start : part.start + part.count]) + down_s
+
+    def _unanswered(self, journey: Journey, status: int, last: Leg | None) -> None:
+        number = -1 if last is None else last.request.id
+        nan = np.nan
+        self._record(journey, status, 0, number, STREAM, nan, nan, nan, 0.0, 0.0, nan)
+
+    def _record(self, journey: Journey, status: int, tokens: int, number: int, *rest: float) -> None:
+        request = journey.request
+        kind, first_s, last_s, longest, score, score_v2, quality = rest
+        self._records.append(
+            (request.id, request.arrival_s, status, request.slo_class, request.prompt, tokens, number, kind, first_s,
+             last_s, longest, score, score_v2, len(journey.legs), journey.escalations, journey.network_j, quality)
+        )  # fmt: skip
+
+    def close_open(self) -> None:
+        """The run is over: who has no answer yet is in flight."""
+        for journey in self._open.values():
+            journey.open = False
+            self._unanswered(journey, IN_FLIGHT, journey.legs[-1] if journey.legs else None)
+        self._open.clear()
+
+    # -- tables -------------------------------------------------------------------------------------------------------
+
+    def useful(self) -> npt.NDArray[np.bool_]:
+        """Whether the work of each leg went into an answer, by its number."""
+        return np.frombuffer(self._useful, dtype=np.uint8).astype(bool)
+
+    def leg_table(self, legs: Columns) -> Columns:
+        """The legs, with whose they are and what for."""
+        roles = np.array(self._roles, dtype=object)[np.frombuffer(self._role_codes, dtype=np.uint8)]
+        parents = np.array(self._parents, dtype=np.int64)
+        more = {"leg_id": legs["request_id"], "request_id": parents, "role": roles, "useful": self.useful()}
+        return typed(legs | more, LEG_COLUMNS)
+
+    def request_table(self, legs: Columns, warmup_s: float, horizon_s: float) -> Columns:
+        """One row a request, in order of arrival, from the accounts of its legs."""
+        rows = np.array(self._records, dtype=np.float64).reshape(len(self._records), len(FIELDS))
+        rows = rows[np.argsort(rows[:, 0], kind="stable")]
+        own = {name: rows[:, i] for i, name in enumerate(FIELDS)}
+        count = len(rows)
+        answer = own["answer"].astype(np.int64)
+        columns = _of_legs(legs, answer, count)
+        for name in ("request_id", "arrival_s", "status", "slo_class", "prompt_tokens", "output_tokens", "quality"):
+            columns[name] = own[name]
+        parents = np.array(self._parents, dtype=np.int64)
+        for name in SUMS:
+            columns[name] = np.bincount(parents, legs[name].astype(np.float64), minlength=count)
+        made = np.bincount(parents, legs["output_tokens"].astype(np.float64), minlength=count)
+        columns["tokens_wasted"] = np.maximum(made - self._overhead(legs, parents, count) - own["output_tokens"], 0.0)
+        columns["energy_network_j"] = columns["energy_network_j"] + np.nan_to_num(own["network_j"])
+        columns["legs"], columns["escalations"] = own["legs"], own["escalations"]
+        columns["counted"] = (own["arrival_s"] >= warmup_s) & (own["arrival_s"] < horizon_s)
+        self._times(columns, own)
+        return typed(columns, REQUEST_COLUMNS)
+
+    def _overhead(self, legs: Columns, parents: IntArray, count: int) -> FloatArray:
+        """Output tokens of legs that are no answer but did their work, such as a verdict."""
+        codes = np.frombuffer(self._role_codes, dtype=np.uint8)
+        worked = self.useful() & (codes != 0)
+        tokens = legs["output_tokens"][worked].astype(np.float64)
+        return np.bincount(parents[worked], tokens, minlength=count).astype(np.float64)
+
+    def _times(self, columns: Columns, own: dict[str, FloatArray]) -> None:
+        """Times and QoE of answers that are not one leg's stream, and none of requests that did not complete."""
+        done, kind = own["status"] == COMPLETED, own["kind"]
+        other = done & (kind != STREAM)
+        arrival, tokens = own["arrival_s"], own["output_tokens"]
+        ttft, e2e = own["first_s"] - arrival, own["last_s"] - arrival
+        tpot = np.full_like(e2e, np.nan)
+        np.divide(e2e - ttft, tokens - 1.0, out=tpot, where=tokens > 1)
+        shown, parts = done & (kind == SHOWN), done & (kind == PARTS)
+        before = columns["uplink_s"] + columns["queue_s"] + columns["prefill_s"]
+        columns["decode_s"] = np.where(parts, e2e - ttft, columns["decode_s"])
+        columns["downlink_s"] = np.where(shown, e2e - before - columns["decode_s"], columns["downlink_s"])
+        columns["downlink_s"] = np.where(parts, ttft - before, columns["downlink_s"])
+        for name, values in (("ttft_s", ttft), ("e2e_s", e2e), ("tpot_s", tpot), ("itl_max_s", own["itl_max_s"])):
+            columns[name] = np.where(other, values, columns[name])
+        columns["itl_max_s"] = np.where(shown & (tokens <= 1), np.nan, columns["itl_max_s"])
+        classes, slo = self.run.observer.slo_classes, own["slo_class"].astype(np.int64)
+        expected = np.array([each.expected_ttft_s for each in classes])[slo]
+        speed = np.array([each.digest_tokens_per_s for each in classes])[slo]
+        at_once = qoe.token_qoe_v1(ttft, e2e, tokens, expected, speed)
+        at_once_v2 = qoe.token_qoe_v2(ttft, tokens, expected, speed)
+        for name, values in (("token_qoe", at_once), ("token_qoe_v2", at_once_v2)):
+            columns[name] = np.where(shown, values, np.where(parts, own[name], columns[name]))
+            columns[name] = np.where(done, columns[name], 0.0)
+        for name in ("ttft_s", "tpot_s", "e2e_s", "uplink_s", "queue_s", "prefill_s", "decode_s", "downlink_s",
+                     "itl_max_s"):  # fmt: skip
+            columns[name] = np.where(done, columns[name], np.nan)
+        bounds = [np.array([getattr(each, key) for each in classes])[slo] for key in ("ttft_s", "tpot_s", "e2e_s")]
+        columns["slo_met"] = done & qoe.slo_met(columns["ttft_s"], columns["tpot_s"], columns["e2e_s"], *bounds)
+
+
+def _of_legs(legs: Columns, answer: IntArray, count: int) -> Columns:
+    """The columns of the leg that stands for each request; what a request without any has, is unknown or none."""
+    columns: Columns = {}
+    there = answer >= 0
+    for name, values in legs.items():
+        kind = values.dtype.kind
+        missing: Any = np.nan if kind == "f" else (-1 if name in ("pool", "replica") else 0)
+        column = np.full(count, missing, dtype=values.dtype)
+        column[there] = values[answer[there]]
+        columns[name] = column
+    return columns
