@@ -62,6 +62,9 @@ def request_table(
         "token_qoe": records["token_qoe"],
         "token_qoe_v2": records["token_qoe_v2"],
         "quality": quality,
+        "legs": records["pool"] >= 0,
+        "escalations": np.zeros(len(done)),
+        "tokens_wasted": np.zeros(len(done)),
         "slo_met": done & qoe.slo_met(ttft, tpot, e2e, *bounds),
     }
     return typed(columns, REQUEST_COLUMNS)

@@ -83,7 +83,7 @@ class LiveLink:
     def join(self, request: Request) -> None:
         """Draw the one-way latency of a request that gets to the target another way; its answer comes back over this
         link."""
-        request.net_s = self._latency_s(self._transfers, self._drawn_transfers)
+        request.net_s = self._latency_s if self._transfer_latency is None else self._transfer_latency.next()
 
     def transfer(self, nbytes: float, up: bool, arrived: Callable[[], None]) -> None:
         """Send `nbytes` from source to target (`up`) or back, and call `arrived` when they are there, maybe at once."""
