@@ -158,9 +158,9 @@ def test_a_whole_run_equals_a_loop_over_tokens(monkeypatch: pytest.MonkeyPatch, 
     """With preemptions, on five replicas: first and last tokens come as late as they would one by one."""
     first_token, singles = Spans._first_token, []
 
-    def noted(self: Spans, seq: Sequence, t: float) -> None:
+    def noted(self: Spans, seq: Sequence, t: float, chunk: int) -> None:
         singles.append((seq.request.id, t))
-        first_token(self, seq, t)
+        first_token(self, seq, t, chunk)
 
     monkeypatch.setattr(Spans, "_first_token", noted)
     off, on = twice(hybrid(), token_s)
