@@ -113,7 +113,7 @@ class Observer:
     def turn_away(self, pool: LivePool, request: Request, status: int, now: float) -> None:
         """A request ends at the door of a pool."""
         known = (request.id, request.arrival_s, status, request.slo_class, pool.index, -1, request.prompt, 0)
-        self.records.append((*known, np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 4))
+        self.records.append((*known, np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant))
         self.closed += 1
 
     def complete(self, pool: LivePool, replica: int, seq: Sequence) -> None:
