@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from scenarios.energy import pool_for
-from scenarios.energy_fit import POWER, STACK, EnergySource, Sample, left_out, summary
+from scenarios.energy_fit import POWER, STACK, EnergySource, Sample, determinable, left_out, summary
 from scenarios.energy_table import read_energy
 from scenarios.fitting import Fit, Source, fit
 from scenarios.power_compare import PowerSource, idle_constants, pool_of_log
@@ -93,7 +93,7 @@ def fit_power(files: Files, by: str) -> list[Fitted]:
         if samples:
             sources.append(EnergySource(f"energy on {name}", samples))
         # a log that is busy or idle does not tell static power from the rest
-        fitted = fit(chip, sources, POWER if samples else POWER[1:])
+        fitted = fit(chip, sources, determinable(samples, POWER) if samples else POWER[1:])
         errors: Errors = {}
         for source in sources:
             errors[source.name] = {

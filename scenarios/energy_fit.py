@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from scenarios.energy import without_limit
 from scenarios.energy_table import Case, Measure
 from scenarios.fitting import Fit, Floats, fit
 from sim.fleet.spec import Pool
@@ -20,6 +21,7 @@ from sim.hardware.xpu import XPU
 POWER = ("static_w", "active_w", "compute_w", "memory_w")
 STACK = ("step_overhead_s", "layer_overhead_s", "seq_overhead_s", "peer_overhead_s")
 _MOST_TOKENS = 2048  #: prompt tokens of a step
+_FEWEST_MODELS = 3  #: with fewer, static power and slopes cannot be told apart: the slopes stay by rule
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,17 +72,30 @@ class EnergySource:
 
 
 def carried_over(xpu: XPU, to: XPU, what: str) -> XPU:
-    """An xPU with the coefficients of another: power in shares of TDP, overheads of hosts as they are."""
+    """An xPU with the coefficients of another.
+
+    Overheads of hosts stay as they are. Powers go in shares of TDP, but that of arithmetic by the energy of a FLOP, in
+    proportion to the process node, where both nodes are known.
+    """
     if what == "stack":
         return replace(to, timing=replace(to.timing, **{name: getattr(xpu.timing, name) for name in STACK}))
     scale = to.tdp_w / xpu.tdp_w
-    return replace(to, power=replace(to.power, **{name: getattr(xpu.power, name) * scale for name in POWER}))
+    values = {name: getattr(xpu.power, name) * scale for name in POWER}
+    if xpu.node_nm is not None and to.node_nm is not None:
+        values["compute_w"] = xpu.power.compute_w * _flop_w(to, to.node_nm) / _flop_w(xpu, xpu.node_nm)
+    return replace(to, power=replace(to.power, **values))
+
+
+def _flop_w(xpu: XPU, node_nm: float) -> float:
+    """What power at peak FLOP/s goes with: the rate, and the process node, where 4 nm is of the 5 nm class."""
+    return (5.0 if node_nm == 4.0 else node_nm) * (xpu.peak_flops.get("bf16") or xpu.flops("fp16"))
 
 
 def steady_state(sample: Sample, xpu: XPU) -> tuple[float, float]:
     """Energy [J] and time [s] of an output token; energy at the measured pace where that is known."""
     case, pool = sample.case, sample.pool
-    timing = timing_of(replace(pool.deployment(), xpu=xpu))
+    paced_by_file = not np.isnan(sample.measure.token_s)
+    timing = timing_of(replace(pool.deployment(), xpu=without_limit(xpu) if paced_by_file else xpu))
     n, context = case.batch, case.prompt + 0.5 * case.output
     cost = timing.step(n, 0, 0)
     windowed = min(context, timing.window or context)
@@ -94,7 +109,7 @@ def steady_state(sample: Sample, xpu: XPU) -> tuple[float, float]:
         time += share * (mixed.fixed_s - cost.fixed_s + timing.rho * mixed.spread * pairs)
         joules += share * (mixed.fixed_j - cost.fixed_j + timing.rho_j * pairs)
     token_s = time / n
-    paced = token_s if np.isnan(sample.measure.token_s) else sample.measure.token_s
+    paced = sample.measure.token_s if paced_by_file else token_s
     return min(joules / n + timing.static_w * paced, xpu.tdp_w * pool.xpus_per_replica * paced), token_s
 
 
@@ -126,7 +141,14 @@ def left_out(
 
 def fit_to(samples: Sequence[Sample], what: str, names: Sequence[str]) -> Fit:
     """Coefficients fitted to all samples, on the first one's xPU."""
-    return fit(samples[0].pool.xpu, [EnergySource("all", samples, what)], names)
+    found = names if what == "stack" else determinable(samples, names)
+    return fit(samples[0].pool.xpu, [EnergySource("all", samples, what)], found)
+
+
+def determinable(samples: Sequence[Sample], names: Sequence[str]) -> list[str]:
+    """Those of the power coefficients that so many models can tell apart."""
+    several = len({each.case.model for each in samples}) >= _FEWEST_MODELS
+    return [name for name in names if several or name == "static_w"]
 
 
 def summary(errors: Mapping[str, Sequence[float]]) -> dict[str, float]:

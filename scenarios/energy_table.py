@@ -37,7 +37,11 @@ _FIELDS = {
     "step_s": ("step_s", "Avg TPOT (s)"),
     "tokens_per_s": ("tokens_per_s", "Token tput (tok/s)", "output_throughput_tokens_per_sec"),
     "stack": ("stack",),
+    "sampling": ("sampling", "task"),
 }
+#: What sorts all logits to sample. ML.ENERGY names tasks: chat samples at temperature 0.8, top_p 0.95; code is greedy.
+#: Source: clients of its leaderboard v2, benchmark/llm_text_generation (Apache-2.0).
+_SORTED = ("top_p", "top_k", "llm-chat", "mllm-chat")
 _MEASURES = "joules_per_request, joules_per_token, or power_w or power_fraction with tokens_per_s, step_ms or step_s"
 _FORMATS = {"bfloat16": "bf16", "float16": "fp16", "half": "fp16", "float8": "fp8", "nvfp4": "fp4", "mxfp4": "fp4"}
 _MOST_POWER = 1.5  #: times the limit of the xPUs: what would draw more is in other units
@@ -46,7 +50,10 @@ _MOST_WAIT = 20.0  #: times between tokens over times of a step: prompts and cli
 
 
 class Case(NamedTuple):
-    """What was run: names as the catalogue has them; `decode_only` if the energy is that of decode steps alone."""
+    """What was run: names as the catalogue has them.
+
+    `decode_only` if the energy is that of decode steps alone; `sorted_sampling` if every step sorts the logits.
+    """
 
     model: str
     xpu: str
@@ -58,6 +65,7 @@ class Case(NamedTuple):
     decode_only: bool
     stack: str | None
     pp: int = 1
+    sorted_sampling: bool = False
 
 
 class Measure(NamedTuple):
@@ -190,6 +198,7 @@ def _case(row: Row, given: Mapping[str, Any], prompt: int, names: _Names) -> Cas
         "power_fraction" in row and not any(key in row for key in ("joules_per_request", "joules_per_token")),
         stack,
         int(given.get("pp", 0)) or (row.whole("pp") if "pp" in row else 1),
+        "sampling" in row and row.text("sampling") in _SORTED,
     )
 
 

@@ -1,8 +1,8 @@
 """Measured power of single kernels against the power law of the catalogue: joules of a kernel.
 
-A kernel draws static power, active power, and power by its MFU and MBU. A short one draws less active power: meters
-average over the gaps between repeated launches, and it ends while its blocks still start and drain. That part grows
-as t / (t + 50 us).
+A kernel draws static power, and active power or power by its MFU and MBU, whichever is more. A short one is seen to
+draw less: the meter averages over a second, of which it fills a part, and its blocks still start and drain.
+All but static power grows as t / (t + 5 us).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sim.errors import InputError
 from sim.hardware import catalogue
 from sim.hardware.xpu import XPU
 
-RAMP_S = 50e-6  #: length at which a kernel draws half of the active power, chosen on kernels of H200 and B200 [s]
+RAMP_S = 5e-6  #: length at which half of a kernel's power is seen, chosen on kernels of H200 and B200 [s]
 LONG_S = 50e-6  #: kernels from here on are summarised apart: meters have settled [s]
 _FIELDS = {
     "xpu": ("xpu", "system", "gpu_model"),
@@ -61,9 +61,9 @@ class Kernels:
     def simulated_w(self, xpu: XPU) -> Floats:
         """Power by the law [W]."""
         power = xpu.power
-        active = power.active_w * self.seconds / (self.seconds + RAMP_S)
-        drawn = power.static_w + active + power.compute_w * self.mfu + power.memory_w * self.mbu
-        return np.minimum(drawn, min(xpu.tdp_w, power.peak_w or xpu.tdp_w))
+        work = np.maximum(power.active_w, power.compute_w * self.mfu + power.memory_w * self.mbu)
+        drawn = np.minimum(power.static_w + work, min(xpu.tdp_w, power.peak_w or xpu.tdp_w))
+        return np.asarray(power.static_w + (drawn - power.static_w) * self.seconds / (self.seconds + RAMP_S))
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,17 +55,27 @@ METHOD = """\
   token, and the simulated static power over the measured time of one, from output throughput or the time of a step.
   That is what `validate energy=` reports for a file that knows its pace. *At simulated pace*: with the overheads of the
   serving stack that was measured (`stack=`, entries in `conf/stack`), and with those of vLLM V1, the default.
-- **Left out.** Power is `static + active x busy + compute x MFU + memory x MBU`, held to the power limit. All rows of a
-  model (or xPU) are left out, the coefficients that the other rows determine are fitted to those alone (the rest stay
-  as the catalogue has them), and the rows left out are compared. An xPU left out gets the others' coefficients by
-  shares of its limit, static power included. The same with the overheads of a stack and the time of a token. Batches
-  are in their steady state here. `calibrate energy=... loo=model|xpu` gives these numbers for any file. Terms that the
-  data did not determine, and the overheads in `conf/stack`, were chosen after seeing these very files.
+- **Left out.** Power is `static + max(active, compute x MFU + memory x MBU)` while a kernel runs. All rows of a model
+  (or xPU) are left out, the coefficients that the other rows determine are fitted to those alone (the rest stay as the
+  catalogue has them, and all but static power where fewer than three models are left), and the rows left out are
+  compared. An xPU left out gets the others' coefficients by shares of its limit, static power included, and energy of a
+  FLOP in proportion to the process node. The same with the overheads of a stack and the time of a token. Batches are in
+  their steady state here. `calibrate energy=... loo=model|xpu` gives these numbers for any file. The law itself, terms
+  that the data did not determine, and the overheads in `conf/stack` were chosen after seeing these very files.
 - **Suspected.** A case that took less than 0.6 of the energy of the same batch with a shorter prompt contradicts its
   own file: it is shown, and neither fitted nor in a summary.
-- **Worst energies.** Llama-3.1-70B on 8 A100 at batches of 32 and 64 drew 99 to 106 W an xPU, little above idle, where
-  other rows at the same pace drew 140 W: xPUs that wait long for their hosts draw less than static power, one number
-  here. CodeLlama-34B on H100 hangs on the length of its prompts, which the file lacks.
+- **Worst energies.** Llama-3.1-70B on 8 A100 at batches of 32 and 64 drew 99 and 106 W an xPU. CodeLlama-70B, the same
+  architecture on the same chips at the same batches and about the same pace, drew 138 and 149 W, with work that
+  accounts for 5 W more; from a batch of 192 on the two agree with the model, and on H100 all rows do. No term by gaps,
+  busy time or batch explains it: a lower static power in long gaps gains nothing on any other row. Code prompts count
+  as 200 tokens, which the file lacks: StarCoder2 and CodeLlama hang on them.
+- **Sampling.** Tasks of ML.ENERGY sample by top-p in chat, which sorts all logits, and greedily in code (its clients
+  say so). Pipelines: one host prepares all micro-batches, so that those of the old engine pace as the sum of its work.
+- **Kernels.** Watts of short kernels are not theirs alone: a kernel is repeated for some 0.02 to 1 s, while meters
+  average over about a second. The same shape at equal time reads 255 and 583 W on B200, 291 and 743 W for another. In
+  the whole table of H200 the median of the eight nearest kernels by time, MFU and MBU misses by 14 % (prompts), 22 %
+  (decode) and 4 % (GEMMs), and errors follow one another in the order of collection: no law of time, FLOP and bytes
+  can do much better. Shapes that appear twice differ in window or cache format, which the sample does not tell.
 - **Power over time.** Every line of the engine's log gives the tokens of an interval; the model turns them into watts.
   The host's power was read off the same log, so the level of the server is no test of it."""
 

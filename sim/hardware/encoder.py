@@ -31,9 +31,9 @@ def encode_image(vision: Vision, deployment: Deployment, tokens: float) -> compl
     nbytes, bandwidth = 2.0 * vision.params, xpu.bandwidth_bytes_per_s * tp
     work_s = max(flops / (peak * eff.compute_eff), nbytes / (bandwidth * eff.weight_eff))
     seconds = work_s + vision.layers * eff.layer_overhead_s
-    watts = power.active_w * work_s + power.compute_w * flops / peak + power.memory_w * nbytes / bandwidth
-    most = float("inf") if power.peak_w is None else (power.peak_w - power.static_w) * work_s
-    return complex(seconds, min(watts, most) * tp)
+    by_work = power.compute_w * flops / peak + power.memory_w * nbytes / bandwidth
+    most = float("inf") if power.peak_w is None else (power.peak_w - power.static_w) * seconds
+    return complex(seconds, min(max(power.active_w * work_s, by_work), most) * tp)
 
 
 def encoder(pool: Pool) -> Callable[[Request], complex]:

@@ -8,10 +8,11 @@ largest one takes through the whole model, and the hops between stages:
       + tau / m * S                            each micro-batch reads its own share of the contexts
       + rho * spread * pairs                   spread: the largest micro-batch's share of the prompt tokens
 
-with m = min(pp, sequences) micro-batches. The engine's token budget is that of all micro-batches together, so prompts
-pass pp times as fast when there are enough of them, while a short one alone takes as long as without. Energy adds over
-the micro-batches, each of which streams the weights. A request that comes during a cycle waits for the next one, where
-a real engine lets it into the next micro-batch.
+with m = min(pp, sequences) micro-batches. One host prepares them all, one after another, so what does not depend on
+contexts takes at least m times the host's time for one. The engine's token budget is that of all micro-batches
+together, so prompts pass pp times as fast when there are enough of them, while a short one alone takes as long as
+without. Energy adds over the micro-batches, each of which streams the weights. A request that comes during a cycle
+waits for the next one, where a real engine lets it into the next micro-batch.
 """
 
 from __future__ import annotations
@@ -43,6 +44,9 @@ class PipelineTiming:
         self._whole, self._stages, self._budget = whole, deployment.pp, deployment.budget
         self._hop_bytes = 2.0 * deployment.model.hidden / deployment.tp  # each xPU sends its part of the activations
         self._link = deployment.between_stages
+        host = deployment.xpu.timing
+        self._host_s = host.step_overhead_s + host.peer_overhead_s * (deployment.tp - 1)
+        self._host_seq_s = host.seq_overhead_s
         self.rho, self.rho_j, self.rho_w, self.rho_w_j = whole.rho, whole.rho_j, whole.rho_w, whole.rho_w_j
         self.window, self.skewed = whole.window, whole.skewed
         self.static_w, self.idle_w = whole.static_w * self._stages, whole.idle_w * self._stages
@@ -56,6 +60,7 @@ class PipelineTiming:
         mine, prompts = -(-decoding // batches), -(-prefills * tokens // max(prefill_tokens, 1))
         cost = self._whole.step(mine, tokens, prompts)
         fixed_s = cost.fixed_s + (self._stages - 1) * send_s((mine + tokens) * self._hop_bytes, self._link)
+        fixed_s = max(fixed_s, batches * (self._host_s + self._host_seq_s * (mine + prompts)))
         fixed_j = self._joules(decoding, prefill_tokens, prefills, batches)
         tau, tau_w, head = cost.tau / batches, cost.tau_w / batches, self.headroom_w
         capped_never = (

@@ -12,9 +12,10 @@ steps are an arithmetic progression and the engine can jump over them (see `sim.
 with S the sum and M the longest of the n decode contexts, S_w the sum of contexts cut off at the window, pairs the
 (query, context) pairs of the prefill chunks, and O the tokens that the n have generated. Each group of GEMMs (dense
 layers, routed experts, output head) takes max(FLOP / (e_c * peak), bytes / (e_w * bandwidth)). Dynamic energy has the
-same form without alpha: each class takes active power while it runs and energy by FLOP and byte, at most what the
-chip's peak power gives (`PowerCoefficients`). Total energy adds static power times t. Where that would exceed the TDP
-the chip slows down instead: t = E_dyn / (TDP - P_static).
+same form without alpha: each class takes energy by FLOP and byte, and at least active power while it runs
+(`PowerCoefficients`). All that does not depend on context, gaps in which the chip waits for its host included, takes at
+most what the chip's peak power gives, and so does each kind of attention. Total energy adds static power times t. Where
+that would exceed the TDP the chip slows down instead: t = E_dyn / (TDP - P_static).
 """
 
 from __future__ import annotations
@@ -139,15 +140,23 @@ class RooflineTiming:
         # latent attention does so much arithmetic per byte that it can be bound by that
         self._tau = max(read_s * full_share, pair / rate)
         self._tau_w = max(read_s * (1.0 - full_share), pair_w / rate)
-        self._eps = self._work_j(self._tau, read_j * full_share + power.compute_w * pair / peak16)
-        self._eps_w = self._work_j(self._tau_w, read_j * (1.0 - full_share) + power.compute_w * pair_w / peak16)
+        read_w_j = read_j * (1.0 - full_share)
+        self._eps = self._attention_j(self._tau, read_j * full_share + power.compute_w * pair / peak16)
+        self._eps_w = self._attention_j(self._tau_w, read_w_j + power.compute_w * pair_w / peak16)
         self.rho, self.rho_w = prompt / rate, prompt_w / rate
-        self.rho_j = self._work_j(self.rho, power.compute_w * prompt / peak16)
-        self.rho_w_j = self._work_j(self.rho_w, power.compute_w * prompt_w / peak16)
+        self.rho_j = self._attention_j(self.rho, power.compute_w * prompt / peak16)
+        self.rho_w_j = self._attention_j(self.rho_w, power.compute_w * prompt_w / peak16)
 
     def _work_j(self, seconds: float, joules: float) -> float:
-        """Dynamic energy of kernels that run for `seconds` and take `joules` by FLOP and byte, at most peak power."""
-        return min(self._active_w * seconds + joules, self._peak_headroom_w * seconds)
+        """Dynamic energy of kernels that run for `seconds` and take `joules` by FLOP and byte."""
+        return max(self._active_w * seconds, joules)
+
+    def _attention_j(self, seconds: float, joules: float) -> float:
+        return self._held_j(seconds, self._work_j(seconds, joules))
+
+    def _held_j(self, seconds: float, joules: float) -> float:
+        """The same energy, at most what the chip's peak power gives."""
+        return min(joules, self._peak_headroom_w * seconds)
 
     def step(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
         """See `StepTiming.step`."""
@@ -157,7 +166,7 @@ class RooflineTiming:
         head_s, head_j = self._head(sequences)
         start_s = self._attention_start_s(decoding, prefill_tokens, prefills)
         fixed_s += head_s + start_s + self._host_s + eff.layer_overhead_s * layers + eff.seq_overhead_s * sequences
-        fixed_j += head_j + self._active_w * start_s
+        fixed_j = self._held_j(fixed_s, fixed_j + head_j + self._active_w * start_s)
         tau, tau_w = self._tau, self._tau_w
         if prefills:
             # without splitting along the context, each decoding query takes the rows of a whole tile
@@ -202,9 +211,9 @@ class RooflineTiming:
                 seconds += self._gemm_s(row_s, rows, expert_bytes * of_weights) / eff.moe_eff
             flops = (self._dense_flops + self._expert_flops) * tokens
             joules = self._work_j(seconds, self._by_work_j(flops, weights - self._head_bytes))
-            others_s = self._collectives_s(tokens) + self._elementwise_s * tokens
-            others_s += eff.moe_overhead_s * model.moe_layers
-            known = self._gemms_cache[tokens] = (seconds + others_s, joules + self._active_w * others_s)
+            others_s = self._elementwise_s * tokens + eff.moe_overhead_s * model.moe_layers
+            joules += self._active_w * others_s  # collectives keep only a few cores busy: static power
+            known = self._gemms_cache[tokens] = (seconds + others_s + self._collectives_s(tokens), joules)
         return known
 
     def _gemm_s(self, row_s: float, rows: float, nbytes: float, tile: int = 1) -> float:

@@ -109,17 +109,20 @@ class TimingCoefficients:
 
 @dataclass(frozen=True, slots=True)
 class PowerCoefficients:
-    """Power of one busy xPU, P = static_w + active_w * busy + compute_w * MFU + memory_w * MBU, never above the TDP.
+    """Power of one busy xPU: P = static_w + max(active_w, compute_w * MFU + memory_w * MBU) while a kernel runs.
 
-    `busy` is the share of time in which a kernel runs, as against gaps in which the chip waits for its host.
+    Between kernels, while the chip waits for its host or a peer, it is static_w. The mean over all kernels of a step
+    and the gaps between them is at most peak_w. A kernel among gaps may draw more than the power limit, for limits hold
+    means: clocks are highest where there is room, and a FLOP takes more energy at higher clocks. So `compute_w` may be
+    far above the TDP; kernels that follow one another without gaps top out.
 
     Attributes:
         static_w: power of a chip at work, between two kernels [W].
-        compute_w: further power at peak FLOP/s [W].
+        compute_w: further power at peak FLOP/s, at clocks that no limit holds back [W].
         memory_w: further power at peak bandwidth [W].
-        active_w: further power while any kernel runs [W].
-        peak_w: power at which kernels top out at their measured speeds, which the limit already holds back [W]; None
-            if they were timed without a limit, so that one that would pass the TDP slows down.
+        active_w: least further power of a kernel that keeps all cores busy: sorts, small attention [W].
+        peak_w: mean power at which steps top out at their measured speeds, which the limit already holds back [W];
+            None if they were timed without a limit, so that one that would pass the TDP slows down.
     """
 
     static_w: float

@@ -51,8 +51,9 @@ def test_one_gemma_3_image_by_hand() -> None:
     assert GEMMA.vision is not None
     charge = encode_image(GEMMA.vision, Deployment(GEMMA, H100), 256)
     assert charge.real == pytest.approx(work_s + 27 * eff.layer_overhead_s)
-    by_parts = power.active_w * work_s + power.compute_w * flops / 989e12 + power.memory_w * 2 * 417e6 / 3350e9
-    assert charge.imag == pytest.approx(min(by_parts, ((power.peak_w or 0) - power.static_w) * work_s))
+    by_parts = power.compute_w * flops / 989e12 + power.memory_w * 2 * 417e6 / 3350e9
+    assert by_parts > power.active_w * work_s
+    assert charge.imag == pytest.approx(min(by_parts, ((power.peak_w or 0) - power.static_w) * charge.real))
     half = encode_image(GEMMA.vision, Deployment(GEMMA, H100, 2), 256)
     assert half.real == pytest.approx(work_s / 2 + 27 * eff.layer_overhead_s)
 

@@ -121,6 +121,14 @@ def test_a_fleet_with_a_pipeline_serves_more_prompts_a_second() -> None:
     assert 1.0 < lone[1]["ttft_s"] / lone[0]["ttft_s"] < 1.1  # type: ignore[operator]
 
 
+def test_one_host_prepares_all_micro_batches() -> None:
+    slow = replace(H100, timing=replace(H100.timing, seq_overhead_s=1e-3))
+    cycle = timing_of(Deployment(LLAMA, slow, pp=4)).step(64, 0, 0)
+    assert cycle.fixed_s == pytest.approx(4 * (slow.timing.step_overhead_s + 16e-3))
+    hidden = timing_of(Deployment(LLAMA, H100, pp=4)).step(64, 0, 0).fixed_s  # V1's host is done before the xPUs are
+    assert hidden > 4 * (H100.timing.step_overhead_s + 16 * H100.timing.seq_overhead_s)
+
+
 def test_tensor_parallelism_over_ethernet_pays_for_every_layer() -> None:
     ethernet = Interconnect("ethernet", 1e9, 5e-5)
     nvlink, wire = (timing_of(Deployment(LARGE, H100, 4, interconnect=each)) for each in (None, ethernet))

@@ -355,7 +355,7 @@ def test_sorting_costs_by_the_vocabulary() -> None:
 
 
 def test_penalties_take_a_step_and_what_was_generated() -> None:
-    chip = with_timing(ideal(H100), penalty_step_s=3e-4, penalty_token_s=4e-8)
+    chip = with_timing(ideal(BY_WORK), penalty_step_s=3e-4, penalty_token_s=4e-8)
     plain, penal = (timing(LLAMA, chip, penalized_sampling=flag).step(16, 0, 0) for flag in (False, True))
     assert penal.fixed_s - plain.fixed_s == pytest.approx(3e-4, rel=1e-9)
     assert (plain.omega, penal.omega) == (0.0, 4e-8)
