@@ -96,6 +96,7 @@ def _scope(result: Result, mask: Mask, samples: Iterable[GapSample], used: footp
         **_experience(result, mask, samples),
         "prompt_tokens": tokens_in,
         "output_tokens": tokens_out,
+        "reasoning_tokens": int(column["reasoning_tokens"][completed].sum()),
         "throughput_rps": _ratio(int(completed.sum()), result.end_s),
         "throughput_tokens_per_s": _ratio(tokens_out, result.end_s),
         **amounts,
@@ -119,7 +120,7 @@ def _experience(result: Result, mask: Mask, samples: Iterable[GapSample]) -> Sec
             "counted": len(met),
             "slo_met": met.sum(),
         },
-        **{name: distribution(column[name][done]) for name in ("ttft_s", "tpot_s")},
+        **{name: distribution(column[name][done]) for name in ("ttft_s", "ttfv_s", "tpot_s")},
         "itl_s": itl,
         **{name: distribution(column[name][done]) for name in ("e2e_s", "queue_s")},
         "goodput_rps": goodput(met, result.observed_s),
@@ -256,7 +257,7 @@ def _served(result: Result) -> Section:
 
 
 def _bounds(slo: SLOClass) -> Section:
-    names = ("ttft_s", "tpot_s", "e2e_s", "expected_ttft_s", "digest_tokens_per_s")
+    names = ("ttft_s", "ttfv_s", "tpot_s", "e2e_s", "expected_ttft_s", "digest_tokens_per_s")
     return {name: getattr(slo, name) for name in names}
 
 

@@ -92,6 +92,7 @@ def _lines(columns: list[Section]) -> Iterator[tuple[str, str, list[str]]]:
     yield "QoE", "token-timeline QoE [0 to 1]", _scaled(columns, itemgetter("token_qoe"))
     for metric, label, unit, scale in (
         ("ttft_s", "TTFT", "s", 1.0),
+        *([("ttfv_s", "first visible token", "s", 1.0)] if columns[-1]["reasoning_tokens"] else []),
         ("tpot_s", "TPOT", "ms", 1e3),
         ("itl_s", "ITL", "ms", 1e3),
         ("e2e_s", "E2E", "s", 1.0),

@@ -156,7 +156,7 @@ def _plugin(section: Section, plugins: Collection[str]) -> Any:
 
 def _slo_class(row: Section) -> SLOClass:
     bounds = {}
-    for name in ("ttft_s", "tpot_s", "e2e_s", "expected_ttft_s", "digest_tokens_per_s"):
+    for name in ("ttft_s", "ttfv_s", "tpot_s", "e2e_s", "expected_ttft_s", "digest_tokens_per_s"):
         value = row.get(name, number("a number, or null"), None)
         if value is not None:
             bounds[name] = value

@@ -47,6 +47,7 @@ _FORMS = {
     "adapters": "null, or {count: 8, ...}; see docs/workloads.md",
     "images": "null, or as docs/workloads.md says",
     "privacy": "null, or {share: 0.3}",
+    "reasoning": "null, or {tokens: 500, share: 1.0, added: true}",
     "prefix": "null, or {tokens: 512, groups: 4, ...}; see docs/workloads.md",
     "embodied": "act, llmcarbon, published, null, or {method: given, kg: 120, boundary: board}",
     "embodied_shares": "null, or {rack: {kg: 60, boundary: rack}, network: null}",

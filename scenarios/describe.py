@@ -129,6 +129,8 @@ def _traits(batches: Sequence[RequestBatch], prompt_tokens: int) -> dict[str, An
             **_lengths(columns["images"]),
             "share_of_prompt_tokens": float(columns["image_tokens"].sum() / prompt_tokens),
         }
+    if columns["reasoning_tokens"].any():
+        found["reasoning_tokens"] = _lengths(columns["reasoning_tokens"])
     return found
 
 

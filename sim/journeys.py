@@ -273,6 +273,9 @@ class Journeys:
         columns["downlink_s"] = np.where(parts, ttft - before, columns["downlink_s"])
         for name, values in (("ttft_s", ttft), ("e2e_s", e2e), ("tpot_s", tpot), ("itl_max_s", own["itl_max_s"])):
             columns[name] = np.where(other, values, columns[name])
+        # an answer in parts does not tell where its hidden tokens ended
+        behind = np.where(parts & (columns["reasoning_tokens"] > 0), np.nan, ttft)
+        columns["ttfv_s"] = np.where(done, np.where(other, behind, columns["ttfv_s"]), np.nan)
         columns["itl_max_s"] = np.where(shown & (tokens <= 1), np.nan, columns["itl_max_s"])
         classes, slo = self.run.observer.slo_classes, own["slo_class"].astype(np.int64)
         expected = np.array([each.expected_ttft_s for each in classes])[slo]
@@ -285,8 +288,10 @@ class Journeys:
         for name in ("ttft_s", "tpot_s", "e2e_s", "uplink_s", "queue_s", "prefill_s", "decode_s", "downlink_s",
                      "itl_max_s"):  # fmt: skip
             columns[name] = np.where(done, columns[name], np.nan)
-        bounds = [np.array([getattr(each, key) for each in classes])[slo] for key in ("ttft_s", "tpot_s", "e2e_s")]
-        columns["slo_met"] = done & qoe.slo_met(columns["ttft_s"], columns["tpot_s"], columns["e2e_s"], *bounds)
+        keys = ("ttft_s", "tpot_s", "e2e_s", "ttfv_s")
+        bounds = [np.array([getattr(each, key) for each in classes])[slo] for key in keys]
+        met = qoe.slo_met(columns["ttft_s"], columns["tpot_s"], columns["e2e_s"], *bounds[:3])
+        columns["slo_met"] = done & met & (np.isinf(bounds[3]) | (columns["ttfv_s"] <= bounds[3]))
 
 
 def _of_legs(legs: Columns, answer: IntArray, count: int) -> Columns:

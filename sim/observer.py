@@ -25,6 +25,7 @@ from sim.serving.step_clock import Gaps
 from sim.serving.timer import Timer
 from sim.stalls import Stalls
 from sim.timeline import Series
+from sim.visible import Hidden, seen, token_at
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -99,6 +100,7 @@ class Observer:
             if pool.spec.engine.detokenize_s
         }
         self._stalls = Stalls(pools)
+        self.hidden = Hidden()
         # the clients' clock has a row a step, so it is written for fewer rows at once
         self._fold_rows = FOLD_ROWS // 8 if self._detokenizers else FOLD_ROWS
         self._halted = False
@@ -136,6 +138,8 @@ class Observer:
             downlink = link.downlink_s(request)
             if request.leg is None or request.leg.role == "answer":
                 link.streamed(emitted)
+        if request.traits.reasoning_tokens and (request.leg is None or request.leg.role == "answer"):
+            self.hidden.tokens[request.id] = request.traits.reasoning_tokens
         if seq.segments is not None:
             self._segments[request.id] = seq.segments
         self.records.append(
@@ -259,10 +263,15 @@ class Observer:
         expected = np.array([each.expected_ttft_s for each in self.slo_classes])[slo]
         speed = np.array([each.digest_tokens_per_s for each in self.slo_classes])[slo]
         tokens = table[:, COLUMN["output_tokens"]]
-        score = qoe.token_qoe_v1(ttft, e2e, tokens, expected, speed)
-        score_v2 = qoe.token_qoe_v2(ttft, tokens, expected, speed)
         done = table[:, COLUMN["status"]] == COMPLETED
         pace = self._pace[pool]  # of no meaning where no pool took it
+        hidden = self.hidden.take(table[:, 0], tokens)
+        visible_s, shown = ttft, tokens
+        if hidden is not None:
+            visible_s = token_at(rows, first, last, first_s, hidden, pace) + held[:, 0] - sent
+            shown = tokens - hidden
+        score = qoe.token_qoe_v1(visible_s, e2e, shown, expected, speed)
+        score_v2 = qoe.token_qoe_v2(visible_s, shown, expected, speed)
         if (self._pace != 1.0).any():
             self._take_tokens_together(table, step_clock.steps_in(rows, first, last))
         preempted = (table[:, COLUMN["preemptions"]] > 0) | (self._hands_over[pool] & (tokens > 1))
@@ -273,6 +282,8 @@ class Observer:
             times, bounds = step_clock.timelines(rows, first[part], last[part], first_s[part])
             if (pace[part] != 1.0).any():
                 times, bounds = step_clock.paced(times, bounds, pace[part], tokens[part].astype(np.int64))
+            if hidden is not None:
+                times, bounds = seen(times, bounds, hidden[part])
             times -= np.repeat(sent[part], np.diff(bounds))
             score[part], score_v2[part] = qoe.token_qoe_walks(times, bounds, expected[part], speed[part])
         for i in np.flatnonzero(done & walked):
@@ -280,10 +291,15 @@ class Observer:
             if interrupted[i]:
                 times = self._hold_up(times, int(pool[i]), int(slo[i]), float(down[i]))
             longest[i] = np.diff(times).max() if len(times) > 1 else longest[i]
-            if longest[i] > 1.0 / speed[i]:
+            if hidden is not None:
+                times = times[hidden[i] :]
+                visible_s[i] = times[0] - sent[i]
+            if longest[i] > 1.0 / speed[i] or (hidden is not None and hidden[i]):
                 score[i] = qoe.token_qoe_v1_walk(times - sent[i], expected[i], speed[i])
                 score_v2[i] = qoe.token_qoe_v2_walk(times - sent[i], expected[i], speed[i])
         score[~done] = score_v2[~done] = 0.0
+        if hidden is not None:
+            self.hidden.keep(table[:, 0], hidden, np.where(done, visible_s, np.nan))
         self._take_occupancy(table, pool)
         self._folded.append(np.column_stack((table, longest, score, score_v2, delays + held)))
 

@@ -22,7 +22,8 @@ class SLOClass:
 
     Attributes:
         name: such as ``chat``.
-        ttft_s, tpot_s, e2e_s: upper bounds [s]; all must hold jointly.
+        ttft_s, tpot_s, e2e_s, ttfv_s: upper bounds [s]; all must hold jointly. The last is that of the first visible
+            token, behind hidden thinking.
         expected_ttft_s: time after which a user begins to expect text [s] (token-timeline QoE).
         digest_tokens_per_s: speed at which a user takes text in [tokens/s] (token-timeline QoE).
     """
@@ -33,9 +34,10 @@ class SLOClass:
     e2e_s: float = math.inf
     expected_ttft_s: float = 1.0
     digest_tokens_per_s: float = 4.8
+    ttfv_s: float = math.inf
 
     def __post_init__(self) -> None:
-        for key in ("ttft_s", "tpot_s", "e2e_s", "digest_tokens_per_s"):
+        for key in ("ttft_s", "tpot_s", "e2e_s", "ttfv_s", "digest_tokens_per_s"):
             if not getattr(self, key) > 0.0:
                 raise InputError(f"slo.{self.name}.{key}", getattr(self, key), "a number > 0, or null for no bound")
         if not (self.expected_ttft_s >= 0.0 and math.isfinite(self.expected_ttft_s)):

@@ -19,6 +19,7 @@ class Traits(NamedTuple):
         adapter: fine-tuned adapter that it needs, from 1; 0 is the base model.
         images: images in its prompt; image_tokens: prompt tokens that an encoder makes of them, part of `prompt`.
         private: 1 if it may not leave certain places, which a router has to see to; else 0.
+        reasoning_tokens: of its output, those that come first and that its user does not see, fewer than `output`.
     """
 
     tenant: int = 0
@@ -28,6 +29,7 @@ class Traits(NamedTuple):
     images: int = 0
     image_tokens: int = 0
     private: int = 0
+    reasoning_tokens: int = 0
 
 
 NO_TRAITS = Traits()

@@ -16,6 +16,7 @@ from sim.quality import Answers
 from sim.results import REQUEST_COLUMNS, SPAN_COLUMNS, TIMELINE_COLUMNS, Columns
 from sim.timeline import Series, align
 from sim.units import JOULES_PER_KWH
+from sim.visible import Hidden
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,6 +27,7 @@ def request_table(
     warmup_s: float,
     horizon_s: float,
     quality: FloatArray,
+    hidden: Hidden,
 ) -> Columns:
     """Identity, times, QoE and quality of every request; accounting comes from `sim.accounting.ledger`."""
     done = records["status"] == COMPLETED
@@ -40,8 +42,10 @@ def request_table(
     decode = records["last_s"] - records["first_s"] + nan
     tpot = np.full_like(decode, np.nan)
     np.divide(decode + (last_delay - first_delay), output - 1.0, out=tpot, where=output > 1)
+    reasoning, ttfv = hidden.columns(ttft)
     slo = records["slo_class"].astype(np.int64)
-    bounds = [np.array([getattr(each, key) for each in slo_classes])[slo] for key in ("ttft_s", "tpot_s", "e2e_s")]
+    keys = ("ttft_s", "tpot_s", "e2e_s", "ttfv_s")
+    bounds = [np.array([getattr(each, key) for each in slo_classes])[slo] for key in keys]
     columns: Columns = {
         **{name: records[name] for name in ("request_id", "arrival_s", "status", "slo_class", "pool", "replica")},
         "counted": (arrival >= warmup_s) & (arrival < horizon_s),
@@ -49,7 +53,9 @@ def request_table(
         "prompt_tokens": records["prompt_tokens"],
         "cached_tokens": records["cached_tokens"],
         "output_tokens": output,
+        "reasoning_tokens": reasoning,
         "ttft_s": ttft,
+        "ttfv_s": ttfv,
         "tpot_s": tpot,
         "e2e_s": e2e,
         "uplink_s": records["queued_s"] - arrival + nan,
@@ -65,7 +71,7 @@ def request_table(
         "legs": records["pool"] >= 0,
         "escalations": np.zeros(len(done)),
         "tokens_wasted": np.zeros(len(done)),
-        "slo_met": done & qoe.slo_met(ttft, tpot, e2e, *bounds),
+        "slo_met": done & qoe.slo_met(ttft, tpot, e2e, *bounds[:3]) & (ttfv <= bounds[3]),
     }
     return typed(columns, REQUEST_COLUMNS)
 

@@ -62,10 +62,10 @@ def token_times(rows: FloatArray, first: int, last: int, pace: float = 1.0, most
     if pace == 1.0:
         return times
     tokens = int(len(times) * pace + _EDGE)
-    return times[_steps_of(np.arange(1, 1 + (tokens if most is None else min(tokens, most))), pace) - 1]
+    return times[steps_of(np.arange(1, 1 + (tokens if most is None else min(tokens, most))), pace) - 1]
 
 
-def _steps_of(token: IntArray, pace: float | FloatArray) -> IntArray:
+def steps_of(token: IntArray, pace: float | FloatArray) -> IntArray:
     """The step, from 1, at whose end a token comes, from 1. Exact, for `pace` is a whole number of sixteenths."""
     return np.ceil(token / pace - _EDGE).astype(np.int64)
 
@@ -74,7 +74,7 @@ def paced(times: FloatArray, bounds: IntArray, pace: FloatArray, tokens: IntArra
     """`timelines` where each step yields `pace` tokens on average: the times of `tokens` tokens of each request."""
     ends = np.concatenate(([0], np.cumsum(tokens)))
     number = np.arange(ends[-1]) - np.repeat(ends[:-1], tokens)  # 0 is the first token, which ends the prefill
-    step = _steps_of(number, np.repeat(pace, tokens))
+    step = steps_of(number, np.repeat(pace, tokens))
     return times[np.repeat(bounds[:-1], tokens) + step], ends
 
 

@@ -17,6 +17,7 @@ from sim.workload import checks
 from sim.workload.base import RequestBatch
 from sim.workload.client_files import DATASET, Client, ClientData, Window, read_clients
 from sim.workload.lengths import FloatArray, IntArray, normal_cdf
+from sim.workload.reasoning import visible
 from sim.workload.synthetic import draw_slo_classes
 from sim.workload.traits import TraitColumns, TraitDraws, TraitModel
 
@@ -32,7 +33,8 @@ class ServeGenWorkload:
     In each of its windows a client is a stationary renewal process with the window's rate and the shape of its gaps.
     Lengths are drawn from the distributions of that time: prompt and output by a Gaussian copula, all else
     independently. A prompt is text and images (and audio and video, as tokens that nothing encodes). Image tokens are
-    taken as those of the whole request, and grow with the number of images.
+    taken as those of the whole request, and grow with the number of images. Of the output, the `reason_ratio` is hidden
+    thinking; one token is left to be seen.
 
     Each client and window has random streams of its own: a run over a part of the day, or of a part of the clients, has
     the requests of the whole.
@@ -156,6 +158,8 @@ class ServeGenWorkload:
         columns = TraitColumns(tenant=part.client)
         if part.images.any():
             columns.images, columns.image_tokens = part.images, part.image_tokens
+        if part.reasoning.any():
+            columns.reasoning_tokens = part.reasoning
         draws.senders(columns, slo_class)
         draws.deadlines(columns, slo_class, part.output)
         return RequestBatch(part.arrival_s - self.start_s, part.prompt, part.output, slo_class, traits=columns.rows())
@@ -171,6 +175,7 @@ class _Requests:
     output: IntArray
     images: IntArray
     image_tokens: IntArray
+    reasoning: IntArray
 
     def __len__(self) -> int:
         return len(self.arrival_s)
@@ -187,7 +192,7 @@ class _Requests:
     @staticmethod
     def join(parts: Sequence[_Requests]) -> _Requests:
         if not parts:
-            return _Requests(np.empty(0), *(np.empty(0, dtype=np.int64) for _ in range(5)))
+            return _Requests(np.empty(0), *(np.empty(0, dtype=np.int64) for _ in range(6)))
         return _Requests(*(np.concatenate([getattr(part, name) for part in parts]) for name in _Requests.__slots__))
 
 
@@ -233,9 +238,13 @@ def _lengths(
     for name in _MORE_INPUTS:
         if data.has(at, name):
             prompt = prompt + data.of(at, name).tokens(rng.random(n))
-    output = data.of(at, "output_tokens").tokens(out_u)
+    output = np.maximum(data.of(at, "output_tokens").tokens(out_u), 1)
+    hidden = np.zeros(n, dtype=np.int64)
+    if data.has(at, "reason_ratio"):
+        share = np.minimum(data.of(at, "reason_ratio").quantile(rng.random(n)), 1.0)
+        hidden = visible((share * output).astype(np.int64), output)
     whose = np.full(n, client, dtype=np.int64)
-    return _Requests(arrival_s, whose, np.maximum(prompt, 1), np.maximum(output, 1), images, image_tokens)
+    return _Requests(arrival_s, whose, np.maximum(prompt, 1), output, images, image_tokens, hidden)
 
 
 def _joined(z: FloatArray, rho: float) -> tuple[FloatArray, FloatArray]:

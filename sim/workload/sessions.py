@@ -63,6 +63,7 @@ class SessionWorkload:
         adapters: object = None,
         images: object = None,
         privacy: object = None,
+        reasoning: object = None,
         **settings: object,
     ) -> None:
         check_sources(arrivals, lengths)
@@ -80,6 +81,8 @@ class SessionWorkload:
             raise InputError("workload.prefix.added", False, "true: a system prompt comes before the text of a turn")
         self.prefix_unit = self.prefix.unit
         self.max_context_tokens = self._room(max_context_tokens)
+        if reasoning is not None:
+            raise InputError("workload.reasoning", reasoning, "null in conversations, whose context it would not enter")
         self.traits = TraitModel(self.slo_classes, tenants, priorities, deadlines, adapters, images, privacy=privacy)
         refuse_unused(settings, (arrivals, lengths), "turns", "think", "max_context_tokens")
 

@@ -18,7 +18,7 @@ from sim.workload.shared_prefix import SharedPrefix, UnitNames, parts
 from sim.workload.traits import TraitColumns, TraitModel
 
 #: keys of what sets requests apart
-TRAITS = ("prefix", "tenants", "priorities", "deadlines", "adapters", "images", "privacy")
+TRAITS = ("prefix", "tenants", "priorities", "deadlines", "adapters", "images", "privacy", "reasoning")
 
 
 class SyntheticWorkload:
@@ -35,7 +35,8 @@ class SyntheticWorkload:
         slo_classes: what the classes of requests expect.
         slo_mix: weight of each class; None puts every request into the first.
         prefix: what prompts have in common; see `sim.workload.shared_prefix`. None for nothing.
-        tenants, priorities, deadlines, adapters, images, privacy: what sets requests apart; see `sim.workload.traits`.
+        tenants, priorities, deadlines, adapters, images, privacy, reasoning: what sets requests apart; see
+            `sim.workload.traits`.
         settings: numbers that a configuration offers at its top level (``workload.rate``) and has already handed to
             `arrivals` or `lengths` by interpolation; one that reached neither is an error.
     """
@@ -55,6 +56,7 @@ class SyntheticWorkload:
         adapters: object = None,
         images: object = None,
         privacy: object = None,
+        reasoning: object = None,
         **settings: object,
     ) -> None:
         check_sources(arrivals, lengths)
@@ -68,7 +70,8 @@ class SyntheticWorkload:
         self._slo_shares = checks.slo_mix(slo_mix, self.slo_classes)
         self.prefix = checks.optional("workload.prefix", prefix, SharedPrefix)
         self.prefix_unit = self.prefix.unit if self.prefix else 0
-        self.traits = TraitModel(self.slo_classes, tenants, priorities, deadlines, adapters, images, privacy=privacy)
+        drawn = (tenants, priorities, deadlines, adapters, images)
+        self.traits = TraitModel(self.slo_classes, *drawn, privacy=privacy, reasoning=reasoning)
         refuse_unused(settings, (arrivals, lengths))
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:
@@ -120,6 +123,7 @@ class _Extras:
         columns = TraitColumns()
         self._draws.senders(columns, slo_class)
         prompt = self._draws.images(columns, prompt)
+        output = self._draws.reasoning(columns, output)
         self._draws.deadlines(columns, slo_class, output)
         names: tuple[IntArray, ...] = ()
         if self._prefix and self._names:

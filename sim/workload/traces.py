@@ -31,7 +31,8 @@ class TraceWorkload:
         path: the file, plain or ``.gz``.
         format: ``auto``, or a key of `sim.workload.layouts.LAYOUTS`.
         columns: names of the columns (or JSON keys) by field: arrival, prompt, output, and what sets requests apart:
-            tenant, priority, deadline_s, adapter, images, image_tokens, private. For others the format's own hold.
+            tenant, priority, deadline_s, adapter, images, image_tokens, private, reasoning_tokens. For others the
+            format's own hold.
         time_unit: s | ms | us | ns | datetime, or None for the format's own.
         rate_scale: 2 doubles the rate.
         start_s, duration_s: window in trace time [s]; a duration of None reaches to the end.
@@ -43,8 +44,8 @@ class TraceWorkload:
         drop_failed: leave out rows without output tokens; None does so in the BurstGPT format only, where they are
             failed requests. `dropped` counts them, of the rows read so far.
         prefix_unit: tokens that a hash in the trace stands for, where the format has hashes.
-        tenants, priorities, deadlines, adapters, images, privacy: what sets requests apart, drawn for what the trace
-            does not tell; see `sim.workload.traits`. Images count as part of the prompt unless ``images.added``.
+        tenants, priorities, deadlines, adapters, images, privacy, reasoning: what sets requests apart, drawn for what
+            the trace does not tell; see `sim.workload.traits`. Images are part of the prompt unless ``images.added``.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class TraceWorkload:
         adapters: object = None,
         images: object = None,
         privacy: object = None,
+        reasoning: object = None,
     ) -> None:
         self.rate_scale = checks.number("workload.rate_scale", rate_scale, "a factor > 0 (1e-9 to 1e9)", 1e-9, 1e9)
         self.start_s = checks.number("workload.start_s", start_s, "a time >= 0 s", 0.0)
@@ -89,7 +91,8 @@ class TraceWorkload:
         self.prefix_unit = unit if self.file.hashes else 0
         own = tuple(self.file.traits)
         drawn = (tenants, priorities, deadlines, adapters, images)
-        self.traits = TraitModel(self.slo_classes, *drawn, added=False, own=own, privacy=privacy)
+        more = {"privacy": privacy, "reasoning": reasoning}
+        self.traits = TraitModel(self.slo_classes, *drawn, added=False, own=own, **more)
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:
         """Yield requests in order of arrival, some 8,000 at a time.
@@ -142,6 +145,7 @@ class TraceWorkload:
         columns = TraitColumns() if rows.traits is None else rows.traits.take(part)
         draws.senders(columns, batch.slo_class)
         batch.prompt_tokens = draws.images(columns, batch.prompt_tokens)
+        batch.output_tokens = draws.reasoning(columns, batch.output_tokens)
         draws.deadlines(columns, batch.slo_class, batch.output_tokens)
         batch.traits = columns.rows()
         if batch.hashes is not None and columns.adapter is not None:

@@ -1,4 +1,4 @@
-"""What sets requests apart, drawn from distributions: tenants, priorities, deadlines, adapters and images.
+"""What sets requests apart, drawn from distributions: tenants, priorities, deadlines, adapters, images, thinking.
 
 Each has a random stream of its own, so that none moves the arrivals, the lengths or another's draws.
 """
@@ -21,6 +21,7 @@ from sim.workload.deadlines import Deadlines
 from sim.workload.images import KEY, Images
 from sim.workload.lengths import FloatArray, IntArray
 from sim.workload.privacy import Privacy
+from sim.workload.reasoning import Reasoning, visible
 from sim.workload.tenants import Priorities, Tenants
 
 
@@ -35,6 +36,7 @@ class TraitColumns:
     images: IntArray | None = None
     image_tokens: IntArray | None = None
     private: IntArray | None = None
+    reasoning_tokens: IntArray | None = None
 
     def rows(self) -> list[Traits] | None:
         """One row a request, or None where nothing is set."""
@@ -61,7 +63,8 @@ class TraitModel:
 
     Args:
         classes: the workload's SLO classes.
-        tenants, priorities, deadlines, adapters, images, privacy: what to draw; see the classes of these names.
+        tenants, priorities, deadlines, adapters, images, privacy, reasoning: what to draw; see the classes of these
+            names.
         added: where `images` does not say, whether image tokens come on top of prompts.
         own: traits that the requests bring themselves, as those of a trace do.
     """
@@ -77,6 +80,7 @@ class TraitModel:
         added: bool = True,
         own: Sequence[str] = (),
         privacy: object = None,
+        reasoning: object = None,
     ) -> None:
         self.tenants = checks.optional("workload.tenants", tenants, Tenants)
         self.priorities = checks.optional("workload.priorities", priorities, Priorities)
@@ -84,12 +88,14 @@ class TraitModel:
         self.adapters = checks.optional("workload.adapters", adapters, Adapters)
         self.images = checks.optional("workload.images", images, Images)
         self.privacy = checks.optional("workload.privacy", privacy, Privacy)
+        self.reasoning = checks.optional("workload.reasoning", reasoning, Reasoning)
         given = {
             "tenant": ("tenants", tenants),
             "priority": ("priorities", priorities),
             "deadline_s": ("deadlines", deadlines),
             "adapter": ("adapters", adapters),
             "private": ("privacy", privacy),
+            "reasoning_tokens": ("reasoning", reasoning),
         }
         for trait, (key, value) in given.items():
             if value is not None and trait in own:
@@ -141,6 +147,7 @@ class TraitDraws:
         self._tenants, self._priorities, self._deadlines, self._adapters, self._images, self._tokens = (
             streams.get(name) for name in names
         )
+        self._reasoning = streams.get("reasoning")
 
     def senders(self, columns: TraitColumns, slo_class: IntArray) -> None:
         """Set what a conversation keeps from turn to turn: tenant, priority, adapter and privacy."""
@@ -172,6 +179,17 @@ class TraitDraws:
             return prompt + columns.image_tokens
         columns.image_tokens = np.minimum(columns.image_tokens, prompt)
         return prompt
+
+    def reasoning(self, columns: TraitColumns, output: IntArray) -> IntArray:
+        """Set hidden tokens; returns the lengths of outputs with them. One token is left to be seen."""
+        model = self._model.reasoning
+        if model is not None:
+            columns.reasoning_tokens = model.draw(self._reasoning, len(output))
+            if model.added:
+                return output + columns.reasoning_tokens
+        if columns.reasoning_tokens is not None:
+            columns.reasoning_tokens = visible(columns.reasoning_tokens, output)
+        return output
 
     def deadlines(self, columns: TraitColumns, slo_class: IntArray, output: IntArray) -> None:
         """Set deadlines."""

@@ -114,6 +114,17 @@ def test_images_are_part_of_prompts_and_grow_with_their_number(tmp_path: Path) -
     assert set((got["prompt_tokens"] - got["image_tokens"]).tolist()) == {50, 80}
 
 
+def test_a_share_of_the_output_is_hidden_and_one_token_is_seen(tmp_path: Path) -> None:
+    fields = LENGTHS | {"output_tokens": "{1: 1.0, 100: 1.0}", "reason_ratio": "{0.0: 0.25, 0.5: 0.5, 1.0: 0.25}"}
+    client(tmp_path, "a", ["0,4,1,Gamma,1,1", "600,0,0,,0,0"], {"0": fields})
+    batches = list(ServeGenWorkload(tmp_path).batches(Streams(0)))
+    hidden = np.array([row.reasoning_tokens for batch in batches for row in batch.traits or ()])
+    output = np.concatenate([batch.output_tokens for batch in batches])
+    assert set(hidden[output == 1].tolist()) == {0}
+    assert set(hidden[output == 100].tolist()) == {0, 50, 99}
+    assert np.mean(hidden[output == 100] == 50) == pytest.approx(0.5, abs=0.06)
+
+
 def test_a_part_of_the_day_or_of_the_clients_has_the_requests_of_the_whole(tmp_path: Path) -> None:
     for number in range(6):
         steady(tmp_path, f"c{number}", 0.5 + 0.1 * number)
