@@ -145,7 +145,7 @@ def twice(fleet: Fleet, detokenize_s: float, **settings_: Any) -> tuple[Result, 
 
 def test_the_engine_does_not_notice() -> None:
     off, on = twice(hybrid(), 1e-3)
-    moved = {"ttft_s", "tpot_s", "e2e_s", "downlink_s", "itl_max_s", "token_qoe", "token_qoe_v2", "slo_met"}
+    moved = {"ttft_s", "ttfv_s", "tpot_s", "e2e_s", "downlink_s", "itl_max_s", "token_qoe", "token_qoe_v2", "slo_met"}
     for name, values in off.requests.items():
         assert name in moved or np.array_equal(values, on.requests[name], equal_nan=values.dtype.kind == "f"), name
     for name, values in off.timeline.items():
