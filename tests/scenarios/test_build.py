@@ -17,6 +17,7 @@ from sim.errors import InputError
 from sim.fleet.latency import Gamma
 from sim.hardware import catalogue
 from sim.hardware.sizing import check_fit
+from sim.rng import Streams
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:00:00,10,10\n"
 #: One request in the layout of every workload that replays a trace.
@@ -87,6 +88,13 @@ def test_every_workload_builds(name: str, tmp_path: Path) -> None:
     scenario = built(f"workload={name}", *path)
     assert [cls.name for cls in scenario.workload.slo_classes] == ["chat"]
     assert list(scenario.inputs) == inputs
+
+
+@pytest.mark.parametrize("name", options("workload/traits"))
+def test_all_traits_build(name: str) -> None:
+    workload = built("workload=poisson", f"workload/traits=[none,{name}]").workload
+    batch = next(iter(workload.batches(Streams(0))))
+    assert (batch.traits is None) == (name == "none")
 
 
 @pytest.mark.parametrize("name", options("quality"))
