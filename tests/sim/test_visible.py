@@ -13,15 +13,16 @@ import pytest
 
 from analysis.metrics import summarize
 from analysis.table import rows as table_rows
-from sim import Fleet, InputError, Result, SLOClass, run
+from sim import Fleet, InputError, QualityModel, Result, Site, SLOClass, run
 from sim.hardware.collectives import Interconnect
 from sim.qoe import token_qoe_v1_walk
 from sim.request import Traits
 from sim.rng import Streams
+from sim.routing import Cascade, CloudOnly, EdgeOnly
 from sim.workload import ConstantRate, Fixed, FixedLength, SessionWorkload, SyntheticWorkload, TraceWorkload
 from sim.workload.base import RequestBatch
 from sim.workload.traits import TraitColumns
-from tests.sim.conftest import CHAT, First, ListWorkload, fleet_of, pool
+from tests.sim.conftest import CHAT, MODEL, First, ListWorkload, fleet_of, pool
 
 ROWS = [(0.004 * i, 20 + 7 * (i % 5), 1 + (13 * i) % 37) for i in range(60)]
 SLOW = {"max_num_seqs": 4}
@@ -184,3 +185,19 @@ def test_conversations_do_not_think() -> None:
 def test_traits_and_their_columns_have_the_same_names() -> None:
     assert tuple(TraitColumns.__dataclass_fields__) == Traits._fields
     assert math.isinf(Traits().deadline_s)
+
+
+def test_answers_of_a_cascade_tell_their_first_visible_token() -> None:
+    small = pool("small", quality={"mmlu": 0.4})
+    large = pool("large", model=replace(MODEL, id="large"), quality={"mmlu": 0.9})
+    fleet = Fleet((Site("edge", "edge", (small,)), Site("cloud", "cloud", (large,))))
+    hidden = [row[2] - 1 for row in ROWS]
+
+    def cascade(hidden: Sequence[int]) -> Any:
+        router = Cascade([EdgeOnly(), CloudOnly()])
+        return run(fleet, Thinking(ROWS, (CHAT,), 7, hidden), router, quality=QualityModel("mmlu", 0.5)).requests
+
+    plain, last = cascade([0] * len(ROWS)), cascade(hidden)
+    assert 0 < plain["escalations"].sum() < len(ROWS)
+    np.testing.assert_array_equal(plain["ttfv_s"], plain["ttft_s"])
+    np.testing.assert_allclose(last["ttfv_s"], last["e2e_s"], rtol=0, atol=1e-9)
