@@ -200,7 +200,8 @@ def _basis(pools: list[PoolTotals]) -> Section:
 def _about_pool(pool: PoolTotals) -> Section:
     """Who the pool is, and how busy it was."""
     names = ("site", "site_kind", "model", "xpu", "replicas", "xpus", "kv_blocks", "block_size", "kv_groups", "pue")
-    used = ("busy_s", "idle_s", "boot_s", "steps", "preemptions", "loaded_tokens", "bytes_up", "bytes_down")
+    used = ("busy_s", "idle_s", "boot_s", "dummy_s", "waited_s", "steps", "preemptions", "loaded_tokens")
+    moved = ("bytes_up", "bytes_down")
     basis = (
         "ownership",
         "embodied_full_kg",
@@ -215,7 +216,7 @@ def _about_pool(pool: PoolTotals) -> Section:
         **{name: getattr(pool, name) for name in names},
         "provisioned_xpu_s": pool.provisioned_s,
         "utilization": _ratio(pool.busy_s, pool.busy_s + pool.idle_s + pool.boot_s),
-        **{name: getattr(pool, name) for name in used},
+        **{name: getattr(pool, name) for name in (*used, *moved)},
         "intensity_g_per_kwh": pool.intensity_mean,
         **{name: getattr(pool, name) for name in basis},
         "quality": pool.quality,

@@ -124,6 +124,7 @@ def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
         replicas=pool.get("replicas", integer(1), 1),
         tp=pool.get("tp", integer(1), 1),
         pp=pool.get("pp", integer(1), 1),
+        dp=pool.get("dp", integer(1), 1),
         expert_parallel=pool.get("expert_parallel", boolean, False),
         interconnect=catalogue.interconnect(pool.get("interconnect", text, None), pool.path("interconnect")),
         prefill_replicas=pool.get("prefill_replicas", integer(0), 0),

@@ -116,9 +116,11 @@ class PoolTotals:
     Attributes:
         name, site, site_kind, model, xpu: identity.
         replicas, xpus: provisioned replicas, and xPUs in all.
-        kv_blocks: usable KV blocks a replica; block_size in tokens; kv_groups: blocks that as many tokens take, one
-            for each group of layers.
-        provisioned_s: xPU seconds provisioned; busy_s, idle_s, boot_s: replica seconds by state.
+        kv_blocks: usable KV blocks a replica, or rank; block_size in tokens; kv_groups: blocks that as many tokens
+            take, one for each group of layers.
+        provisioned_s: xPU seconds provisioned; busy_s, idle_s, boot_s: seconds of replicas, or ranks, by state.
+        dummy_s, waited_s: of the busy seconds of data-parallel ranks, those in dummy steps, and those in others in
+            which they waited for a slower rank.
         it_energy_j: IT energy by part: active (completed work), wasted, idle, boot (xPU and host, before PUE).
         network_energy_j: energy of its client link.
         facility_energy_j: the same parts after PUE.
@@ -183,6 +185,8 @@ class PoolTotals:
     output_tokens: int = 0
     preemptions: int = 0
     loaded_tokens: int = 0
+    dummy_s: float = 0.0
+    waited_s: float = 0.0
     quality: Mapping[str, float] = field(default_factory=dict)
     grounding: Mapping[str, str] = field(default_factory=dict)
 

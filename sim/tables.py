@@ -95,7 +95,7 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
     length = lasted if end_s > 0.0 else np.full(bins, width)  # a run of no duration still has a bin, and draws nothing
     parts = []
     for pool, series in zip(pools, observer.series):
-        rates, replicas = rates_of(pool), float(pool.replicas)
+        rates, replicas = rates_of(pool), float(pool.replicas)  # or data-parallel ranks
 
         def mean(of: Series) -> FloatArray:
             level: FloatArray = of.per_bin(bins)[0] / length
@@ -120,7 +120,7 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
                 "queue": mean(series.queue),
                 "running": mean(series.running),
                 "kv_use": mean(series.kv_tokens) / capacity,
-                "replicas": np.full(bins, replicas),
+                "replicas": np.full(bins, float(pool.spec.replicas)),
                 "arrivals": series.arrivals.per_bin(bins)[1],
                 "output_tokens": level + points,
             }

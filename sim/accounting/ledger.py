@@ -37,7 +37,7 @@ PARTS = ("active", "wasted", "idle", "boot", "network")
 
 @dataclass(slots=True)
 class Rates:
-    """What a pool's replica draws, emits and costs per second and joule.
+    """What a pool's replica, or data-parallel rank, draws, emits and costs per second and joule.
 
     Attributes:
         active_w, idle_w: IT power beside dynamic energy, of a busy and of an idle replica, host included, and what the
@@ -88,7 +88,7 @@ def rates_of(pool: LivePool) -> Rates:
     missing += [f"embodied carbon of the {what} is unknown" for what, each in parts if each is None]
     if len(known) == len(parts):
         embodied, used = (
-            _g_per_s([each for _, each in known if each.per == per], spec.xpus_per_replica) for per in (BY_TIME, BY_USE)
+            _g_per_s([each for _, each in known if each.per == per], spec.xpus_per_engine) for per in (BY_TIME, BY_USE)
         )
     usd_s = usd_j = math.nan
     basis = ""
@@ -96,7 +96,7 @@ def rates_of(pool: LivePool) -> Rates:
         missing.append("cost is unknown")
     else:
         cost = spec.cost.rates()
-        usd_s, usd_j, basis = cost.usd_per_xpu_s * spec.xpus_per_replica, cost.usd_per_facility_j, cost.basis
+        usd_s, usd_j, basis = cost.usd_per_xpu_s * spec.xpus_per_engine, cost.usd_per_facility_j, cost.basis
     if isinstance(pool.site.intensity, Unknown):
         missing.append("grid carbon intensity is unknown")
     if pool.link is not None and pool.link.energy_j() is None:
@@ -179,7 +179,7 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
         embodied_all = embodied + idle(totals.carbon_embodied_g)
     cost = rates.usd_per_s * whole_s + rates.usd_per_facility_j * (energy + wasted)
     return {
-        "xpu_s": whole_s * pool.spec.xpus_per_replica,
+        "xpu_s": whole_s * pool.spec.xpus_per_engine,
         "energy_j": energy,
         "energy_prefill_j": np.where(done, prefill, 0.0),
         "energy_wasted_j": wasted,
@@ -244,7 +244,7 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
     if rates.embodied_g_per_s is not None:
         per_s = rates.embodied_g_per_s[1]
         totals.carbon_embodied_g = {"idle": per_s * idle_s, "boot": per_s * boot_s}
-        totals.carbon_embodied_range_g = rates.embodied_g(meter.busy_s, spec.replicas * end_s)
+        totals.carbon_embodied_range_g = rates.embodied_g(meter.busy_s, spec.engines * end_s)
     if spec.cost is not None:
         totals.cost_usd = {
             "idle": rates.usd_per_s * idle_s + rates.usd_per_facility_j * idle_j,
@@ -299,6 +299,8 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
     caches = [engine.prefix for engine in pool.engines if engine.prefix is not None]
     totals.loaded_tokens = sum(cache.loads * cache.unit for cache in caches)
     totals.preemptions = sum(engine.preemptions for engine in pool.engines)
+    ranks = [rank for group in pool.groups for rank in group.ranks]
+    totals.dummy_s, totals.waited_s = sum(rank.dummy_s for rank in ranks), sum(rank.waited_s for rank in ranks)
     return totals
 
 

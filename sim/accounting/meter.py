@@ -54,8 +54,8 @@ def read(pool: LivePool, rates: Rates, end_s: float) -> Meter:
     engines, spec, weight = pool.engines, pool.spec, pool.weight
     busy: complex = sum((engine.busy + engine.lost for engine in engines), 0j)
     lost: complex = sum((engine.lost for engine in engines), 0j)
-    boot_s = min(spec.boot_s, end_s) * spec.replicas
-    idle_s = spec.replicas * end_s - busy.real - boot_s
+    boot_s = min(spec.boot_s, end_s) * spec.engines
+    idle_s = spec.engines * end_s - busy.real - boot_s
     whole, booting = weight.integral(0.0, end_s), weight.integral(0.0, min(spec.boot_s, end_s))
     if engines[0].varying:
         busy_ws = sum(engine.busy_gs + engine.lost_gs for engine in engines)
@@ -65,8 +65,8 @@ def read(pool: LivePool, rates: Rates, end_s: float) -> Meter:
         now = weight.at(0.0)
         busy_ws = busy.real * now
         busy_w, lost_w = ((rates.active_w * each.real + each.imag) * now for each in (busy, lost))
-    idle_w = rates.idle_w * (spec.replicas * (whole - booting) - busy_ws)
-    boot_w = rates.active_w * spec.replicas * booting
+    idle_w = rates.idle_w * (spec.engines * (whole - booting) - busy_ws)
+    boot_w = rates.active_w * spec.engines * booting
 
     def reading(watts: float, it_w: float, seconds: float, dynamic_j: float, weighted: Any) -> Reading:
         joules, grams = facility(pool, rates, watts * seconds + dynamic_j, weighted)

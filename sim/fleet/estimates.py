@@ -5,9 +5,10 @@ Nothing is asked of a replica, so an estimate costs the same for one and for a t
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 
 from sim.accounting.ledger import rates_of
+from sim.hardware.expert_group import GroupTiming
 from sim.hardware.timing import StepCost
 
 if TYPE_CHECKING:
@@ -180,11 +181,18 @@ class Estimator:
     def _step(self, batch: int) -> StepCost:
         known = self._steps.get(batch)
         if known is None:
-            known = self._steps[batch] = self._timing.step(batch, 0, 0)
+            known = self._steps[batch] = self._with_group(self._timing.step(batch, 0, 0), batch)
         return known
 
     def _chunk(self, tokens: int) -> StepCost:
         known = self._chunks.get(tokens)
         if known is None:
-            known = self._chunks[tokens] = self._timing.step(0, tokens, 1)
+            known = self._chunks[tokens] = self._with_group(self._timing.step(0, tokens, 1), tokens)
         return known
+
+    def _with_group(self, cost: StepCost, tokens: int) -> StepCost:
+        """Of a data-parallel rank, what its group adds where all ranks have as many tokens."""
+        if not self._pool.groups:
+            return cost
+        common = cast(GroupTiming, self._timing).common(tokens * self._pool.spec.dp, tokens)
+        return cost._replace(fixed_s=cost.fixed_s + common.real, fixed_j=cost.fixed_j + common.imag)

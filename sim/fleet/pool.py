@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cached_property, partial
 from heapq import heapify, heappush
-from typing import Any
+from typing import Any, cast
 
 from simpy import Environment
 from simpy.events import URGENT
@@ -26,6 +26,7 @@ from sim.fleet.residents import Residents
 from sim.fleet.spec import Pool, Site
 from sim.hardware.collectives import Interconnect
 from sim.hardware.encoder import encoder
+from sim.hardware.expert_group import GroupTiming
 from sim.hardware.pipeline import timing_of
 from sim.hardware.sizing import check_fit, kv_layout
 from sim.hardware.speculation import PARTS, SpeculativeTiming, pace
@@ -35,6 +36,7 @@ from sim.request import Request
 from sim.serving.andes import Andes
 from sim.serving.costs import Shared
 from sim.serving.engine import Engine
+from sim.serving.lockstep import LockStep, Rank
 from sim.serving.options import Options
 from sim.serving.prefix_cache import PrefixCache
 from sim.serving.queues import ORDERS
@@ -82,7 +84,7 @@ class LivePool:
         self.env, self.index, self.spec, self.site, self.link, self.rng = env, index, spec, site, link, rng
         self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
         self.model_id, self.xpu_id = spec.model.id, spec.xpu.id
-        self.replicas = spec.replicas
+        self.replicas = spec.engines  # of data-parallel replicas every rank: it has a queue and memory of its own
         engine = spec.engine
         self.prefix_unit = prefix_unit if engine.prefix_caching else 0
         self.blocks = check_fit(spec, self.prefix_unit > 0) - 1  # vLLM keeps one block as padding
@@ -94,35 +96,39 @@ class LivePool:
             engine.max_model_len or spec.model.max_context,
         )
         self.adapter_slots = engine.adapter_slots
-        self.host_w = spec.host.power_w * spec.xpus_per_replica if spec.host else 0.0
-        nameplate_w = spec.xpu.tdp_w * spec.xpus_per_replica + self.host_w
+        self.host_w = spec.host.power_w * spec.xpus_per_engine if spec.host else 0.0
+        nameplate_w = spec.xpu.tdp_w * spec.xpus_per_engine + self.host_w
         self.pue, self.overhead_w, self.weight = weigh(site.intensity, site.pue, nameplate_w)
         self._expectations = tuple((each.expected_ttft_s, each.digest_tokens_per_s) for each in slo_classes)
         options = self._options(engine)
         self.shared, self.stop_s = Shared(self.timing, engine.padding, options.parts), stop_s
         self.tokens_a_step = options.pace / options.parts  # that a decoding sequence gets on average
-        self.engines = [self._replica(engine, len(slo_classes), index) for index in range(spec.replicas)]
+        self.groups = (
+            [LockStep(env, cast(GroupTiming, self.timing)) for _ in range(spec.replicas)] if spec.dp > 1 else []
+        )
+        self.engines = [self._replica(engine, len(slo_classes), index) for index in range(self.replicas)]
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
         self._pick = BALANCERS[balancer]
         self._by_tokens = balancer in BY_TOKENS
-        self._ordered = balancer in ORDERED and spec.replicas > 1
-        self.loads = [0] * spec.replicas
-        self.order = [(0, i) for i in range(spec.replicas)]  # heap of (load, replica) with stale entries
+        self._ordered = balancer in ORDERED and self.replicas > 1
+        self.loads = [0] * self.replicas
+        self.order = [(0, i) for i in range(self.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
         self._kv_use, self._kv_until_s = 0.0, -math.inf
         occupied = engine.front_end_s or engine.tokenize_s or engine.tokenize_s_per_token
-        self.front_end = FrontEnd(env, engine, spec.replicas, self._parsed) if occupied else None
+        self.front_end = FrontEnd(env, engine, self.replicas, self._parsed) if occupied else None
         self.uploading: dict[int, Request] = {}  # on their way over the link and through the front end
         self.done: Done
         self.turned_away: Callable[[LivePool, Request, int, float], None]
         self.up, self.may_fail = True, bool(spec.outages)
-        self._finished = [self._on_done(i) for i in range(spec.replicas)]
+        self._finished = [self._on_done(i) for i in range(self.replicas)]
         self.handover = self._handover(spec.kv_link) if spec.kv_link is not None else None
 
     def _replica(self, engine: EngineSettings, classes: int, index: int) -> Engine:
         prompts = self.spec.prefill_replicas  # only replicas that compute prompts keep prefixes
-        return Engine(
+        make = partial(Rank, self.groups[index // self.spec.dp]) if self.groups else Engine
+        return make(
             self.env,
             self.timing,
             self.blocks,
@@ -336,6 +342,7 @@ class LivePool:
             self.handover.fail()
         for engine in self.engines:
             engine.ready_s = max(engine.ready_s, until_s)
+        for engine in self.engines:
             engine.fail(self.env.now)
 
     def _recover(self, _: Timer) -> None:

@@ -56,9 +56,10 @@ class Pool:
     Attributes:
         name: unique in the fleet.
         model, xpu: what is served, and on what.
-        replicas: engines in the pool; each occupies `tp` * `pp` xPUs.
+        replicas: engines in the pool; each occupies `tp` * `pp` xPUs. With `dp`, groups of so many engines each.
         tp: tensor-parallel degree; pp: stages of a pipeline (`sim.hardware.pipeline`).
         expert_parallel: True if each of the `tp` xPUs keeps whole experts instead of a part of each.
+        dp: data-parallel ranks that share the experts of a replica and go in lock-step (`sim.serving.lockstep`).
         prefill_replicas: how many of the `replicas` compute prompts alone, for the others to decode; 0 if all do both.
         kv_link: what KV caches move over from the former to the latter.
         quality: scores by benchmark as served; None for the model's own, less what its number formats lose.
@@ -105,6 +106,7 @@ class Pool:
     kv_link: Interconnect | None = None
     embodied_shares: Mapping[str, Embodied | None] = field(default_factory=dict)
     outages: tuple[tuple[float, float], ...] = ()
+    dp: int = 1
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")
@@ -128,6 +130,7 @@ class Pool:
         object.__setattr__(self, "outages", check_outages(f"{key}.outages", self.outages))
         self._check_draft(key)
         self._check_handover(key)
+        self._check_ranks(key)
         if self.host is not None:
             instance(f"{key}.host", self.host, Host, "a Host, or None to leave it out")
         if self.cost is not None:
@@ -170,6 +173,19 @@ class Pool:
             accepted = "0 with prefill_replicas" if engine.detokenize_s else "chunked with prefill_replicas"
             raise InputError(f"{key}.engine.{name}", getattr(engine, name), accepted)
 
+    def _check_ranks(self, key: str) -> None:
+        whole(f"{key}.dp", self.dp, _COUNT, low=1)
+        if self.dp == 1:
+            return
+        if not self.expert_parallel:
+            accepted = "1 without expert_parallel: ranks that share no experts are replicas"
+            raise InputError(f"{key}.dp", self.dp, accepted)
+        for name, value in (("pp", self.pp - 1), ("prefill_replicas", self.prefill_replicas)):
+            if value:
+                raise InputError(f"{key}.dp", self.dp, f"1 with {name}")
+        if self.engine.speculative_tokens:
+            raise InputError(f"{key}.dp", self.dp, "1 with engine.speculative_tokens")
+
     @property
     def drafting_model(self) -> Model | None:
         """The model, or layer, that drafts tokens; None if nobody does, or n-grams do."""
@@ -196,7 +212,17 @@ class Pool:
     @property
     def xpus_per_replica(self) -> int:
         """xPUs that each replica occupies."""
+        return self.dp * self.xpus_per_engine
+
+    @property
+    def xpus_per_engine(self) -> int:
+        """xPUs of one engine: of a replica, or of one of its data-parallel ranks."""
         return self.tp * self.pp
+
+    @property
+    def engines(self) -> int:
+        """Engines in the pool, each with a queue and KV cache of its own: replicas, or all their ranks."""
+        return self.replicas * self.dp
 
     def deployment(self) -> Deployment:
         """What one replica is."""
@@ -214,6 +240,7 @@ class Pool:
             self.internode,
             self.engine.max_num_batched_tokens,
             self.engine.penalized_sampling,
+            self.dp,
         )
 
 

@@ -47,6 +47,19 @@ def all_gather_s(nbytes: float, ranks: int, link: Interconnect) -> float:
     return 0.0 if ranks < 2 else link.latency_s + (ranks - 1) / ranks * nbytes / link.bytes_per_s
 
 
+def all_to_all_s(nbytes: float, ranks: int, a_node: int, link: Interconnect, internode: Interconnect) -> float:
+    """Let each of `ranks` xPUs, `a_node` to a node, send `nbytes` to the others in equal parts [s].
+
+    Those in its node and those beyond are reached over links of their own, both at once.
+    """
+    if ranks < 2:
+        return 0.0
+    within = min(ranks, a_node) - 1
+    near = send_s(nbytes * within / (ranks - 1), link) if within else 0.0
+    far = send_s(nbytes * (ranks - 1 - within) / (ranks - 1), internode) if ranks > a_node else 0.0
+    return max(near, far)
+
+
 def send_s(nbytes: float, link: Interconnect) -> float:
     """From one xPU to another [s]."""
     return link.latency_s + nbytes / link.bytes_per_s

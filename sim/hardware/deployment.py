@@ -12,15 +12,16 @@ from sim.hardware.xpu import XPU
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """One replica: a model on `pp` stages of `tp` xPUs in some number formats.
+    """One replica: a model on `dp` ranks of `pp` stages of `tp` xPUs in some number formats.
 
     Attributes:
         model, xpu: what is served, and on what.
         tp, pp: tensor and pipeline parallelism: xPUs that share each layer, and stages of layers.
+        dp: data-parallel ranks that share routed experts (`sim.hardware.expert_group`).
         precision, kv_precision: number formats of weights and KV cache.
         sorted_sampling: True if every step sorts the logits, as sampling by top-p or top-k does.
         penalized_sampling: True if every step applies repetition penalties.
-        expert_parallel: True if each xPU of a stage keeps whole experts instead of a part of each.
+        expert_parallel: True if each xPU of a stage, or of all ranks, keeps whole experts instead of a part of each.
         interconnect: what joins the xPUs of a node; None for what the xPU's own entry has.
         node_xpus: xPUs a node; None if all stand in one. internode: what joins nodes.
         budget: most tokens a micro-batch of a pipeline may process.
@@ -39,6 +40,7 @@ class Deployment:
     internode: Interconnect | None = None
     budget: int = 2048
     penalized_sampling: bool = False
+    dp: int = 1
 
     @property
     def kv_bytes_per_token_and_xpu(self) -> float:
@@ -65,7 +67,8 @@ class Deployment:
         if self.interconnect is not None:
             return self.interconnect
         if not timing.link_bytes_per_s:
-            key, degree = ("tp", self.tp) if self.tp > 1 else ("pp", self.pp)
+            degrees = {"tp": self.tp, "pp": self.pp, "dp": self.dp}
+            key, degree = next((each for each in degrees.items() if each[1] > 1), ("tp", self.tp))
             accepted = f"1 on {self.xpu.id}, which has no link to a peer in the catalogue, or an interconnect beside it"
             raise InputError(key, degree, accepted)
         return Interconnect(self.xpu.id, timing.link_bytes_per_s, timing.link_latency_s)

@@ -22,11 +22,15 @@ from dataclasses import replace
 
 from sim.hardware.collectives import send_s
 from sim.hardware.deployment import Deployment
+from sim.hardware.expert_group import group_timing
 from sim.hardware.timing import RooflineTiming, StepCost, StepTiming
 
 
 def timing_of(deployment: Deployment, make: Callable[[Deployment], StepTiming] = RooflineTiming) -> StepTiming:
-    """The timing of a replica: that of one stage's worth of xPUs as `make` has it, in a pipeline if there is one."""
+    """The timing of a replica: that of one stage's worth of xPUs as `make` has it, in a pipeline if there is one; or of
+    one rank of a data-parallel group."""
+    if deployment.dp > 1:
+        return group_timing(deployment, make)
     if deployment.pp == 1:
         return make(deployment)
     return PipelineTiming(make(replace(deployment, pp=1)), deployment)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from sim.errors import InputError
 from sim.hardware.deployment import Deployment
+from sim.hardware.expert_group import without_experts
 from sim.hardware.kv_layout import KvLayout, group_bytes_per_token, layout_of
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
@@ -18,9 +19,15 @@ if TYPE_CHECKING:
 _MIN_BLOCKS = 2  #: one that the engine keeps for itself, and one to hold a sequence
 
 
-def weight_bytes_per_xpu(model: Model, tp: int, precision: str, pp: int = 1) -> float:
-    """Weights that each of `tp` xPUs holds [bytes]; of `pp` stages the fullest, with one of the vocabulary's tables."""
+def weight_bytes_per_xpu(model: Model, tp: int, precision: str, pp: int = 1, dp: int = 1) -> float:
+    """Weights that each of `tp` xPUs holds [bytes]; of `pp` stages the fullest, with one of the vocabulary's tables.
+
+    With `dp` ranks, its part of all but the routed experts, and as many of those as the fullest of all xPUs keeps.
+    """
     whole = model.weight_bytes(precision)
+    if dp > 1:
+        own = without_experts(model).weight_bytes(precision)
+        return own / tp + (whole - own) * -(-model.experts // (dp * tp)) / model.experts
     if pp == 1:
         return whole / tp
     in_16_bit = max(BYTES_PER_VALUE[precision], 2.0)
@@ -68,12 +75,13 @@ def kv_blocks(
     pp: int = 1,
     draft: Model | None = None,
     windows: bool = False,
+    dp: int = 1,
 ) -> int:
     """KV blocks that fit beside the weights: floor((util * memory - weights / tp - reserved) / bytes of a block).
 
     Args:
         model, xpu, tp: what is served on how many of which xPUs.
-        pp: stages of so many xPUs each; draft: a model, or layer, that drafts.
+        pp: stages of so many xPUs each; draft: a model, or layer, that drafts; dp: ranks that share experts.
         precision, kv_precision: number formats of weights and KV cache; None is 16 bit.
         block_size: tokens a block.
         gpu_memory_utilization: share of the memory that the engine may use.
@@ -83,7 +91,7 @@ def kv_blocks(
         The number of blocks, never negative.
     """
     free = gpu_memory_utilization * xpu.memory_bytes - xpu.memory_reserved_bytes
-    free -= weight_bytes_per_xpu(model, tp, precision, pp)
+    free -= weight_bytes_per_xpu(model, tp, precision, pp, dp)
     block = kv_block_bytes(model, xpu, tp, kv_precision, block_size, pp, windows)
     if draft is not None:
         free -= draft_bytes_per_xpu(model, draft, tp, precision)
@@ -101,7 +109,7 @@ def draft_bytes_per_xpu(model: Model, draft: Model, tp: int, precision: str) -> 
 def _needs(pool: Pool) -> tuple[float, float]:
     """Weights and bytes of a KV block on each xPU, those of what drafts included."""
     draft, size = pool.drafting_model, pool.engine.block_size
-    weights = weight_bytes_per_xpu(pool.model, pool.tp, pool.precision, pool.pp)
+    weights = weight_bytes_per_xpu(pool.model, pool.tp, pool.precision, pool.pp, pool.dp)
     block = kv_block_bytes(pool.model, pool.xpu, pool.tp, pool.kv_precision, size, pool.pp, pool.frees_windows)
     if draft is not None:
         weights += draft_bytes_per_xpu(pool.model, draft, pool.tp, pool.precision)
@@ -184,10 +192,9 @@ def _remedy(pool: Pool) -> str:
 
 
 def _blocks(pool: Pool, tp: int, precision: str) -> int:
-    engine = pool.engine
-    util, size = engine.gpu_memory_utilization, engine.block_size
+    util, size, kv = pool.engine.gpu_memory_utilization, pool.engine.block_size, pool.kv_precision
     draft, windows = pool.drafting_model, pool.frees_windows
-    return kv_blocks(pool.model, pool.xpu, tp, precision, pool.kv_precision, size, util, pool.pp, draft, windows)
+    return kv_blocks(pool.model, pool.xpu, tp, precision, kv, size, util, pool.pp, draft, windows, pool.dp)
 
 
 def _check_formats(pool: Pool) -> None:
@@ -221,6 +228,23 @@ def _check_split(pool: Pool) -> None:
         raise InputError(f"{key}.pp", pool.pp, accepted)
     if pool.expert_parallel and not model.experts:
         raise InputError(f"{key}.expert_parallel", True, f"false: {model.id} has no experts")
+    if pool.dp > 1:
+        _check_group(pool)
     a_node = pool.node_xpus
     if a_node is not None and pool.tp > a_node and pool.tp % a_node:
         raise InputError(f"{key}.node_xpus", a_node, f"a divisor of tp ({pool.tp}), or at least as many")
+
+
+def _check_group(pool: Pool) -> None:
+    """Refuse data-parallel ranks that leave xPUs without experts, without a link, or in nodes of unequal size."""
+    key, model, xpus = f"pools.{pool.name}", pool.model, pool.xpus_per_replica
+    if xpus > model.experts:
+        accepted = f"so many ranks that dp * tp is at most the {model.experts} experts of {model.id}"
+        raise InputError(f"{key}.dp", pool.dp, accepted)
+    if not (pool.interconnect or pool.xpu.timing.link_bytes_per_s):
+        accepted = f"1: {pool.xpu.id} has no link to a peer in the catalogue; or name an interconnect"
+        raise InputError(f"{key}.dp", pool.dp, accepted)
+    a_node = pool.node_xpus
+    if a_node is not None and xpus > a_node and (xpus % a_node or a_node % pool.tp):
+        accepted = f"a multiple of tp ({pool.tp}) and a divisor of dp * tp ({xpus}), or at least as many"
+        raise InputError(f"{key}.node_xpus", a_node, accepted)

@@ -205,16 +205,28 @@ class RooflineTiming:
             dense_bytes = weights - expert_bytes - self._head_bytes
             seconds = self._gemm_s(self._dense_flops / self._flops_per_s, tokens, dense_bytes, eff.gemm_tile)
             if expert_bytes:
-                rows = tokens * model.experts_per_token / experts  # tokens that each visited expert sees
-                of_tokens, of_weights = self._imbalance(tokens, experts)
-                row_s = self._expert_flops * tokens / (rows * self._flops_per_s) * of_tokens
-                seconds += self._gemm_s(row_s, rows, expert_bytes * of_weights) / eff.moe_eff
+                seconds += self._experts_s(tokens, experts, expert_bytes)
             flops = (self._dense_flops + self._expert_flops) * tokens
             joules = self._work_j(seconds, self._by_work_j(flops, weights - self._head_bytes))
             others_s = self._elementwise_s * tokens + eff.moe_overhead_s * model.moe_layers
             joules += self._active_w * others_s  # collectives keep only a few cores busy: static power
             known = self._gemms_cache[tokens] = (seconds + others_s + self._collectives_s(tokens), joules)
         return known
+
+    def experts(self, tokens: int) -> tuple[float, float]:
+        """The GEMMs of routed experts alone: time [s], energy [J]."""
+        model, precision = self.deployment.model, self.deployment.precision
+        visited = model.visited_experts(tokens)
+        nbytes = model.moe_layers * visited * model.expert_params * BYTES_PER_VALUE[precision]
+        seconds = self._experts_s(tokens, visited, nbytes)
+        return seconds, self._work_j(seconds, self._by_work_j(self._expert_flops * tokens, nbytes))
+
+    def _experts_s(self, tokens: int, visited: float, nbytes: float) -> float:
+        """Time of the GEMMs of `visited` experts, whose weights have `nbytes`: as long as the busiest xPU takes."""
+        rows = tokens * self.deployment.model.experts_per_token / visited  # tokens that each visited expert sees
+        of_tokens, of_weights = self._imbalance(tokens, visited)
+        row_s = self._expert_flops * tokens / (rows * self._flops_per_s) * of_tokens
+        return self._gemm_s(row_s, rows, nbytes * of_weights) / self._eff.moe_eff
 
     def _gemm_s(self, row_s: float, rows: float, nbytes: float, tile: int = 1) -> float:
         """Time of GEMMs over `rows` tokens in whole tiles: arithmetic at `row_s` a row, or weights if slower."""

@@ -19,7 +19,7 @@ class PoolView(Protocol):
 
     Attributes:
         name, site_name, site_kind: who and where it is (kind: device | edge | cloud).
-        replicas: engines in the pool.
+        replicas: engines in the pool: replicas, or data-parallel ranks.
         outstanding: requests sent there and not finished.
         outstanding_tokens, output_tokens: their prompt + output tokens, and their output tokens alone.
         waiting: requests queued there for a place in a batch.

@@ -52,11 +52,15 @@ class Shared:
             self.decode_costs[decoding] = cost
         return cost
 
+    def padded(self, tokens: int) -> int:
+        """Tokens that a step over `tokens` tokens computes."""
+        at = bisect_left(self._padding, tokens)
+        return self._padding[at] if at < len(self._padding) else tokens
+
     def _padded(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
         """Cost of the step that runs in its place: CUDA graphs exist for some sizes only, and padding is computed."""
         tokens = decoding + prefill_tokens
-        at = bisect_left(self._padding, tokens)
-        more = self._padding[at] - tokens if at < len(self._padding) else 0
+        more = self.padded(tokens) - tokens
         if prefills:
             return self._timing.step(decoding, prefill_tokens + more, prefills)
         return self._timing.step(decoding + more, 0, 0)

@@ -124,15 +124,14 @@ class Engine(Spans):
         if not self._open:
             return
         k = self._steps_until(now)
-        if self.async_scheduling and now > self.visible_s + TOLERANCE_S and not waiting.dynamic:
+        if self.async_scheduling and self.running and now > self.visible_s + TOLERANCE_S and not waiting.dynamic:
             k += 1  # the step at the next boundary is scheduled already
         if k >= self._k:
             return
         if not waiting.dynamic and self.groups is None and not self._may_fit(seq, k):
             return  # memory only fills up until the span ends
         if k:
-            self._k = k
-            self._arm(span[0] + k * span[1] + span[2] * (k * (k - 1) * 0.5))
+            self._cut(k)
         else:
             if self.varying:
                 self.next_change = span[0]  # read the signal anew: the step may now straddle a change, or no longer
@@ -197,10 +196,14 @@ class Engine(Spans):
 
     def _end_span_at(self, at: float) -> None:
         """End the span under way with the step that ends at or after `at`."""
-        span, k = self._span, max(1, self._steps_until(at))
-        if span is not None and k < self._k:
-            self._k = k
-            self._arm(span[0] + k * span[1] + span[2] * (k * (k - 1) * 0.5))
+        k = max(1, self._steps_until(at))
+        if k < self._k:
+            self._cut(k)
+
+    def _cut(self, k: int) -> None:
+        """End the span under way after `k` steps."""
+        self._k = k
+        self._arm(self._end_of(k))
 
     # -- waking up ----------------------------------------------------------------------------------------------------
 
@@ -278,14 +281,14 @@ class Engine(Spans):
         span = self._span
         if span is None:
             return
-        t, a, b, first, more = span[:5]
+        t, first, more = span[0], span[3], span[4]
         whole = self._steps_until(now)
-        if t + whole * a + b * (whole * (whole - 1) * 0.5) > now:
+        if self._end_of(whole) > now:
             whole -= 1
         self._planning = True
         if whole > 0:
             self._k = whole
-            t += whole * a + b * (whole * (whole - 1) * 0.5)
+            t = self._end_of(whole)
             self.commit(t)
         self._span = None
         if now > t:

@@ -39,12 +39,13 @@ class Spans(Scheduler):
         busy_gs: intensity over busy time, where it varies [s * g/kWh].
         end_s: when the last step ended [s].
         next_change: when the intensity of the site changes next [s]; stop_s: no signal is read beyond [s].
+        common: what a step takes besides its own cost, as seconds + 1j * joules, in a group (`sim.serving.lockstep`).
     """
 
     # fmt: off
     __slots__ = (
         "_count", "_decode_costs", "_k", "_mixed_costs", "_rho", "_rho_w", "_span", "busy", "busy_g", "busy_gs",
-        "end_s", "intensity", "next_change", "stop_s", "timing",
+        "common", "end_s", "intensity", "next_change", "stop_s", "timing",
     )
     # fmt: on
 
@@ -73,7 +74,7 @@ class Spans(Scheduler):
         self._count = getattr(self.waiting, "emitted", None)  # of queues that go by output tokens
         self._rho, self._rho_w = complex(timing.rho, timing.rho_j), complex(timing.rho_w, timing.rho_w_j)
         self._decode_costs, self._mixed_costs = shared.decode_costs, shared.mixed_costs
-        self.busy = 0j
+        self.busy = self.common = 0j
         self.busy_g = self.busy_gs = self.end_s = 0.0
 
     def plan(self, t: float) -> float:
@@ -100,6 +101,7 @@ class Spans(Scheduler):
         if self._windows and (full := self.next_full_window()) is not None and k > full - j:
             k = full - j
         equal, kappa, skew, windowed, never_capped, spread, omega = cost
+        equal += self.common
         rho, rho_w = self._rho, self._rho_w
         if spread != 1.0:
             rho, rho_w = complex(rho.real * spread, rho.imag), complex(rho_w.real * spread, rho_w.imag)
@@ -180,6 +182,12 @@ class Spans(Scheduler):
             else:
                 high = middle
         return low
+
+    def _end_of(self, k: int) -> float:
+        """When `k` steps of the span under way are over [s]."""
+        span = self._span
+        assert span is not None
+        return span[0] + k * span[1] + span[2] * (k * (k - 1) * 0.5)
 
     def _steps_until(self, now: float) -> int:
         """Steps of the span that have to end before an arrival at `now` can join; 0 only at its very start."""

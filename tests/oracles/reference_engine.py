@@ -96,7 +96,7 @@ class Step:
     tokens: int
     seconds: float
     joules: float
-    rest_s: float  # what goes to all tokens alike [s]
+    rest: float  # what goes to all tokens alike [s]
     rest_j: float
     kappa: float  # per token of context [s]
     eps: float  # [J]
@@ -249,14 +249,11 @@ class ReferenceEngine:
         while coming or self.arrived or self.waiting or self.running:
             if not self.arrived and not self.waiting and not self.running:
                 t = max(t, coming[0].arrival_s)
-            while coming and coming[0].arrival_s <= t + JOIN_S:
-                self.arrived.append(coming.pop(0))
+            self.let_in(t)
             while self.failures and self.failures[0] <= t:  # while there was nothing to do
                 self.failures.pop(0)
                 self.forget()
-            for job in [*self.running, *self.waiting, *self.arrived]:
-                if job.cancel_s <= t:
-                    self.drop(job, CANCELLED)
+            self.let_go(t)
             if not self.running and not self.waiting and not self.arrived:
                 continue
             plan = self.plan(t)
@@ -279,6 +276,15 @@ class ReferenceEngine:
         self.ending_seats = self.ending_blocks = 0
         self.step_started = t
         return plan
+
+    def let_in(self, t: float) -> None:
+        while self.coming and self.coming[0].arrival_s <= t + JOIN_S:
+            self.arrived.append(self.coming.pop(0))
+
+    def let_go(self, t: float) -> None:
+        for job in [*self.running, *self.waiting, *self.arrived]:
+            if job.cancel_s <= t:
+                self.drop(job, CANCELLED)
 
     def drop(self, job: Job, status: int) -> None:
         """A job ends before its last token."""
@@ -503,7 +509,21 @@ class ReferenceEngine:
             self.adapters.append(adapter)
 
     def measure(self, plan: list[tuple[Job, int]]) -> Step:
-        """What a step takes."""
+        """What a step takes, extras included."""
+        step = self.price(plan)
+        step.seconds += sum(extra for _, extra, _, _ in self.extras)
+        step.joules += sum(extra for _, _, extra, _ in self.extras)
+        return step
+
+    def execute(self, t: float, plan: list[tuple[Job, int]], out: Outcome) -> float:
+        step = self.measure(plan)
+        if self.failures and self.failures[0] < t + step.seconds:
+            return self.fail(t, step.seconds, step.joules, out)
+        self.deliver(t, step, step.seconds, step.joules, step.rest / step.tokens, step.rest_j / step.tokens, out)
+        return t + step.seconds
+
+    def price(self, plan: list[tuple[Job, int]], common: complex = 0j) -> Step:
+        """What a step takes, extras left out; `common`: besides the own cost of a rank of a group."""
         timing, window = self.timing, self.timing.window
         decoding = [job for job, _ in plan if not job.prefilling]
         chunks = [(job, tokens) for job, tokens in plan if job.prefilling]
@@ -517,41 +537,39 @@ class ReferenceEngine:
         cost = timing.step(n, total - n * queries, len(chunks))
         skew = n * max(contexts) - sum(contexts) if contexts else 0
         windowed = sum(min(c, window) for c in contexts) if window else 0
-        joules_fixed = cost.fixed_j + cost.eps_w * windowed
+        joules_fixed = cost.fixed_j + common.imag + cost.eps_w * windowed
         joules = joules_fixed + cost.eps * sum(contexts) + timing.rho_j * sum(pairs) + timing.rho_w_j * sum(pairs_w)
         tau, rho, rho_w = cost.tau, timing.rho * cost.spread, timing.rho_w * cost.spread
         kappa = tau * (1 - cost.alpha)
-        rest = cost.fixed_s + tau * cost.alpha * (skew + sum(contexts)) + cost.tau_w * windowed
+        rest = cost.fixed_s + common.real + tau * cost.alpha * (skew + sum(contexts)) + cost.tau_w * windowed
         rest += cost.omega * sum(float(self.context(job)) - job.prompt for job in decoding)
         seconds = rest + kappa * sum(contexts) + rho * sum(pairs) + rho_w * sum(pairs_w)
         if joules > seconds * timing.headroom_w:  # the chip slows down to its power limit
             head = timing.headroom_w
             rest, kappa = joules_fixed / head, cost.eps / head
             rho, rho_w, seconds = timing.rho_j / head, timing.rho_w_j / head, joules / head
-        seconds += sum(extra for _, extra, _, _ in self.extras)
-        joules += sum(extra for _, _, extra, _ in self.extras)
         return Step(
-            decoding, chunks, contexts, pairs, pairs_w, total, seconds, joules,
-            rest, joules_fixed, kappa, cost.eps, rho, rho_w,
+            decoding, chunks, contexts, pairs, pairs_w, total, seconds, joules, rest, joules_fixed,
+            kappa, cost.eps, rho, rho_w,
         )  # fmt: skip
 
-    def execute(self, t: float, plan: list[tuple[Job, int]], out: Outcome) -> float:
-        step, timing, queries = self.measure(plan), self.timing, 1 + self.rules.drafts
-        seconds, joules, total = step.seconds, step.joules, step.tokens
-        if self.failures and self.failures[0] < t + seconds:
-            return self.fail(t, seconds, joules, out)
-        mean = self.intensity.integral(t, t + seconds) / seconds
+    def deliver(
+        self, t: float, step: Step, seconds: float, joules: float, part_s: float, part_j: float, out: Outcome
+    ) -> None:
+        """Book a step that took `seconds` and `joules`: `part_s` and `part_j` for each token, attention by context."""
+        timing, end = self.timing, t + seconds
+        mean = self.intensity.integral(t, end) / seconds
         out.steps.append((t, seconds, len(step.decoding)))
         out.busy_s += seconds
         out.dyn_j += joules
         out.busy_g += (self.active_w * seconds + joules) * mean
         out.most_blocks = max(out.most_blocks, self.total - self.free)
         assert out.most_blocks <= self.total
-        end = t + seconds
         for job, own_s, own_j, wasted in self.extras:
             self.book(job.waste if wasted else job.prefill, own_s, own_j, mean)
+        queries = 1 + self.rules.drafts
         for job, context in zip(step.decoding, step.contexts):
-            own_s, own_j = step.rest_s * queries / total, step.rest_j * queries / total
+            own_s, own_j = queries * part_s, queries * part_j
             self.book(job.decode, own_s + step.kappa * context, own_j + step.eps * context, mean)
             job.rounds += 1
             gained = job.before + job.rounds * self.rules.pace // self.rules.parts
@@ -561,8 +579,8 @@ class ReferenceEngine:
         for (job, tokens), own, own_w in zip(step.chunks, step.pairs, step.pairs_w):
             self.book(
                 job.prefill,
-                tokens * step.rest_s / total + step.rho * own + step.rho_w * own_w,
-                tokens * step.rest_j / total + timing.rho_j * own + timing.rho_w_j * own_w,
+                tokens * part_s + step.rho * own + step.rho_w * own_w,
+                tokens * part_j + timing.rho_j * own + timing.rho_w_j * own_w,
                 mean,
             )
             job.computed += tokens
@@ -575,11 +593,14 @@ class ReferenceEngine:
                 job.before, job.rounds = len(job.tokens), 0
                 self.register(job, job.prompt)
                 self.finish(job)
-        return end
 
     def fail(self, t: float, seconds: float, joules: float, out: Outcome) -> float:
         """The step that starts at `t` is cut short; whoever is there by then has failed."""
         end = self.failures.pop(0)
+        self.lose(t, end, seconds, joules, out)
+        return end
+
+    def lose(self, t: float, end: float, seconds: float, joules: float, out: Outcome) -> None:
         out.lost_s += end - t
         out.lost_j += joules * (end - t) / seconds
         while self.coming and self.coming[0].arrival_s < end:
@@ -588,7 +609,6 @@ class ReferenceEngine:
             left = job not in self.running and job.cancel_s <= end  # who waits is cancelled at once
             self.drop(job, CANCELLED if left else FAILED)
         self.forget()
-        return end
 
     def count(self, job: Job) -> None:
         self.served[job.traits.tenant] = self.served.get(job.traits.tenant, 0.0) + 2.0
