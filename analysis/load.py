@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
 
 from sim.errors import InputError
 from sim.results import STATUSES, Columns, Result
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Json = dict[str, Any]
+OPTIONAL = ("spans", "legs")  #: tables that not every run has
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +29,7 @@ class Run:
     Attributes:
         path: the folder.
         requests, timeline, gaps: columns as in `sim.results`, codes as names.
-        spans: likewise, or None where the run did not keep them.
+        spans, legs: likewise, or None where the run kept none.
         summary, manifest: the two JSON files.
     """
 
@@ -36,6 +38,7 @@ class Run:
     timeline: pl.DataFrame
     gaps: pl.DataFrame
     spans: pl.DataFrame | None
+    legs: pl.DataFrame | None
     summary: Json
     manifest: Json
 
@@ -50,7 +53,7 @@ def frame(columns: Columns, pools: Sequence[str] = (), slo_classes: Sequence[str
     import polars as pl
 
     names = {"pool": pools, "slo_class": slo_classes, "status": STATUSES}
-    table = pl.DataFrame({name: pl.Series(name, values, nan_to_null=True) for name, values in columns.items()})
+    table = pl.DataFrame({name: _series(name, values) for name, values in columns.items()})
     for column, labels in names.items():
         if column in columns and len(labels):
             code = table[column].cast(pl.UInt32, strict=False)  # -1 does not fit: null
@@ -58,12 +61,22 @@ def frame(columns: Columns, pools: Sequence[str] = (), slo_classes: Sequence[str
     return table
 
 
+def _series(name: str, values: npt.NDArray[Any]) -> pl.Series:
+    import polars as pl
+
+    if values.dtype == object:
+        return pl.Series(name, values.tolist(), dtype=pl.String)
+    return pl.Series(name, values, nan_to_null=True)
+
+
 def frames(result: Result) -> dict[str, pl.DataFrame]:
-    """All tables of a result: requests, timeline, gaps, and spans if it kept them."""
+    """All tables of a result: requests, timeline, gaps, and spans and legs where there are any."""
     pools, classes = [pool.name for pool in result.pools], [slo.name for slo in result.slo_classes]
     tables = {"requests": result.requests, "timeline": result.timeline, "gaps": gap_columns(result)}
     if result.spans is not None:
         tables["spans"] = result.spans
+    if result.legs is not None:
+        tables["legs"] = result.legs
     return {name: frame(columns, pools, classes) for name, columns in tables.items()}
 
 
@@ -91,13 +104,14 @@ def load_run(folder: str | Path) -> Run:
     path = Path(folder)
     summary, manifest = _documents(path)
     tables = {}
-    for name in ("requests", "timeline", "gaps", "spans"):
+    for name in ("requests", "timeline", "gaps", *OPTIONAL):
         file = path / f"{name}.parquet"
         if file.is_file():
             tables[name] = pl.read_parquet(file)
-        elif name != "spans":
+        elif name not in OPTIONAL:
             raise InputError("run folder", str(path), f"a whole run folder; {file.name} is missing")
-    return Run(path, tables["requests"], tables["timeline"], tables["gaps"], tables.get("spans"), summary, manifest)
+    optional = [tables.get(name) for name in OPTIONAL]
+    return Run(path, tables["requests"], tables["timeline"], tables["gaps"], *optional, summary, manifest)
 
 
 def load_sweep(folder: str | Path, by_pool: bool = False) -> pl.DataFrame:

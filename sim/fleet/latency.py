@@ -8,7 +8,6 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import gammaincinv
 
 from sim.errors import InputError, number
 
@@ -71,6 +70,8 @@ class Gamma:
         number("latency.cv", self.cv, "a number > 0", above=0.0)
         number("latency.fixed_s", self.fixed_s, "a time >= 0 s", low=0.0)
         shape = 1.0 / self.cv**2
+        from scipy.special import gammaincinv  # costs 0.2 s to import; only links with this latency pay it
+
         median_s = self.fixed_s + self.mean_s / shape * float(gammaincinv(shape, 0.5))
         object.__setattr__(self, "median_s", median_s)
 
