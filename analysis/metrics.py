@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 from analysis import attribution, five_resources, footprint, gaps, sci
 from sim.qoe import SLOClass, goodput
-from sim.results import STATUSES, GapSample, LinkTotals, PoolTotals, Result
+from sim.results import STATUSES, Columns, GapSample, LinkTotals, PoolTotals, Result
 from sim.units import JOULES_PER_KWH
 
 PERCENTILES = (50, 90, 95, 99)
@@ -129,6 +129,18 @@ def _experience(result: Result, mask: Mask, samples: Iterable[GapSample]) -> Sec
         "token_qoe_v2": _ratio(float(column["token_qoe_v2"][counted].sum()), len(met)),
         "token_qoe_share_095": _ratio(int((qoe >= GOOD_TOKEN_QOE).sum()), len(qoe)),
         "answer_quality": _ratio(float(column["quality"][done].sum()), int(done.sum())),
+        **(_several_legs(column, mask) if result.legs is not None else {}),
+    }
+
+
+def _several_legs(column: Columns, mask: Mask) -> Section:
+    """What a policy did besides serving once, for all requests in `mask`."""
+    count = int(mask.sum())
+    return {
+        "legs_per_request": _ratio(float(column["legs"][mask].sum()), count),
+        "escalated": _ratio(int((column["escalations"][mask] > 0).sum()), count),
+        "tokens_wasted": column["tokens_wasted"][mask].sum(),
+        "wasted_kwh": float(column["energy_wasted_j"][mask].sum()) / JOULES_PER_KWH,
     }
 
 

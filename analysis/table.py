@@ -103,6 +103,9 @@ def _lines(columns: list[Section]) -> Iterator[tuple[str, str, list[str]]]:
         yield "QoE", label, [percent(section["answer_quality"]) for section in columns]
     elif any(section["quality"] for section in columns):
         yield "QoE", "quality of the model [MMLU]", _scaled(columns, lambda section: section["quality"].get("mmlu"))
+    if all("legs_per_request" in section for section in columns):
+        yield "QoE", "escalated [%]", [percent(section["escalated"]) for section in columns]
+        yield "QoE", "output tokens wasted", [f"{section['tokens_wasted']:,.0f}" for section in columns]
     yield "Cost", "cost [USD]", _known(columns, itemgetter("cost_usd"))
     yield "Cost", "USD per million output tokens", _per(columns, "usd_per_mtok", itemgetter("cost_usd"))
     yield _with_unit("Energy", "facility energy", columns, itemgetter("energy_kwh"), ENERGY)
