@@ -121,7 +121,7 @@ def _run(
         yield Compared(
             each.text("experiment"),
             pool.model.id,
-            f"{pool.xpus_per_replica} x {pool.xpu.id}",
+            f"{pool.replicas * pool.xpus_per_replica} x {pool.xpu.id}",
             index,
             each.text("stages") if index == WHOLE else f"{stages[index].rate:g}rps x{stages[index].duration_s:g}s",
             {name: beside(each.positive(_MEANS[name]) * _MS, means[name]) for name in METRICS},

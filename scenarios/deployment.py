@@ -30,7 +30,7 @@ from sim.workload.base import RequestBatch
 
 #: What a user may set beside the `engine.*` settings, in place of what a record states.
 POOL_KEYS = (
-    *("xpu", "model", "tp", "pp", "expert_parallel", "interconnect", "node_xpus", "internode"),
+    *("xpu", "model", "tp", "pp", "dp", "expert_parallel", "interconnect", "node_xpus", "internode"),
     *("precision", "kv_precision", "stack", "draft"),
 )
 #: Words that tell boards of one chip apart; a name that has one of them means no entry that lacks it.
@@ -108,9 +108,21 @@ def pool_of(
     engine |= {key.removeprefix("engine."): value for key, value in given.items() if key.startswith("engine.")}
     if not engine.get("speculative_tokens") and "draft" not in given:
         values.pop("draft", None)  # the user's settings draft nothing
-    section = Section({"kind": "cloud", "grid": 0, **values, "engine": engine}, "fleet")
+    catalogue = Catalogue(tuple(search))
     with plain_keys(given, where):
-        return build_fleet(section, Catalogue(tuple(search))).pools[0]
+        values = _ranks_apart(values, catalogue)
+        section = Section({"kind": "cloud", "grid": 0, **values, "engine": engine}, "fleet")
+        return build_fleet(section, catalogue).pools[0]
+
+
+def _ranks_apart(values: dict[str, Any], catalogue: Catalogue) -> dict[str, Any]:
+    """Keys of a pool in which data-parallel ranks that share no experts, those of a dense model, are replicas."""
+    dp, name = values.get("dp", 1), values.get("model")
+    if not isinstance(dp, int) or dp <= 1 or values.get("expert_parallel") or not isinstance(name, str):
+        return values
+    if catalogue.model(name, "model").experts:
+        raise InputError("dp", dp, "1, or expert_parallel: experts of which each rank keeps a part are not modelled")
+    return values | {"dp": 1, "replicas": dp}
 
 
 @contextmanager

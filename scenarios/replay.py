@@ -53,7 +53,7 @@ class Replay:
         engine = pool.engine
         lines = [
             f"{record.name}: {len(record.ttft_s)} requests, {pool.model.id} in {pool.precision} on "
-            f"{pool.xpus_per_replica} x {pool.xpu.id}; {engine.max_num_seqs} sequences, "
+            f"{pool.replicas * pool.xpus_per_replica} x {pool.xpu.id}; {engine.max_num_seqs} sequences, "
             f"{engine.max_num_batched_tokens} tokens a step, "
             f"{engine.kv_blocks or 'derived'} KV blocks of {engine.block_size}",
             "times of the client: they contain network and front end, the simulated ones do not"

@@ -23,7 +23,6 @@ _QUANTIZED = {"fp8": "fp8", "awq": "int4", "awq_marlin": "int4", "gptq": "int4",
 _NAMED = (("fp8", "fp8"), ("w4a16", "int4"), ("awq", "int4"), ("int4", "int4"), ("w8a8", "int8"), ("int8", "int8"))
 #: Settings that the simulated engine does not vary: name -> the only value that it stands for.
 _FIXED: dict[str, object] = {
-    "data_parallel_size": 1,
     "enable_chunked_prefill": True,
     "policy": "fcfs",
 }
@@ -82,6 +81,7 @@ def read_meta(meta: object, where: str, given: Collection[str] = ()) -> Stated:
         "model": reader.model,
         "tp": lambda: reader.get("tensor_parallel_size", integer(1), 1),
         "pp": lambda: reader.value("pipeline_parallel_size", 1),
+        "dp": lambda: reader.value("data_parallel_size", 1),
         "expert_parallel": lambda: reader.value("enable_expert_parallel", False),
         "precision": reader.precision,
         "kv_precision": reader.kv_precision,

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from scenarios import validation_document
+from scenarios.replay import read, replay
 from scenarios.vllm_meta import graph_sizes
 from tests.scenarios.command import run
 from tests.scenarios.records import (
@@ -233,3 +234,19 @@ def test_real_aggregates_and_energy_stay_within_the_documented_bounds(capsys: py
     found = agreement(capsys, f"energy={DATA / next(iter(validation_document.ENERGY))}")
     at_pace = found["absolute_error"]["joules_per_token_at_pace"]
     assert at_pace["median"] < bounds["decode energy on A100 at measured pace, median over cases"]
+
+
+def test_data_parallel_ranks_are_replicas_of_a_dense_model_and_a_group_of_experts(
+    tmp_path: Path, simulated: list[Row], capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense = {**META, "engine_kwargs": {**META["engine_kwargs"], "data_parallel_size": 2}}
+    folder = write_folder(tmp_path / "dense", simulated, dense)
+    done = run(["validate", f"measured={folder}", f"out={tmp_path / 'a'}"], capsys)
+    assert done.status == 0
+    assert "2 x rtx_4090" in done.out
+    assert agreement(capsys, f"measured={folder}")["ttft_s"]["p99"]["error"] < -0.3  # two engines, shorter queues
+    kwargs = {**dense["engine_kwargs"], "enable_expert_parallel": True}
+    experts = {**dense, "model": "Qwen/Qwen3-30B-A3B", "engine_kwargs": kwargs}
+    folder = write_folder(tmp_path / "experts", simulated, experts)
+    pool = replay(read(folder, {"xpu": "h200_sxm"}), {"xpu": "h200_sxm"}).pool
+    assert (pool.replicas, pool.dp, pool.expert_parallel, pool.xpus_per_replica) == (1, 2, True, 2)

@@ -54,7 +54,11 @@ FOLDERS: dict[str, tuple[Change, Mapping[str, object], list[str], list[str]]] = 
     "no model": (lambda rows: None, {"model": None}, [], ["meta.json", "model"]),
     "unknown device": (lambda rows: None, {"hardware": {"device_name": "ACME 1"}}, [], ["ACME 1", "xpu=ID"]),
     "data parallel": (
-        lambda rows: None, {"engine_kwargs": {"data_parallel_size": 2}}, [], ["data_parallel_size=2"],
+        lambda rows: None, {"engine_kwargs": {"data_parallel_size": 2}, "model": "Qwen/Qwen3-30B-A3B"},
+        ["xpu=h200_sxm"], ["dp=2", "expert_parallel"],
+    ),
+    "ranks without end": (
+        lambda rows: None, {"engine_kwargs": {"data_parallel_size": 0}}, [], ["dp=0", "at least 1"],
     ),
     "no stages": (lambda rows: None, {"engine_kwargs": {"pipeline_parallel_size": 0}}, [], ["pp=0", "at least 1"]),
     "unknown quantization": (
