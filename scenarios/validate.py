@@ -6,6 +6,7 @@ measured=DIR    a run of which every request is known: a folder with requests.js
 aggregates=CSV  runs known by their mean E2E, ITL and TTFT
 energy=CSV      joules per request or token, or power, of full batches (columns.FIELD=NAME); at the pace that the file
                 measured, or with pace=simulated; or power of single kernels by their latency
+training=ID     published training runs beside what their own inputs give; all for every run
 power=DIR       watts of GPUs and server over time, beside the log of their vLLM server; host=ID names the server
 document=FILE   all of them, of a data folder (data=DIR), as one Markdown document
 """
@@ -35,6 +36,7 @@ _KEYS = {
     "aggregates": (*_POOL, "engine.", "arrivals", "seed"),
     "energy": (*_POOL, "engine.", "columns.", "prompt", "pace"),
     "power": (*_POOL, "engine.", "host"),
+    "training": (),
     "document": ("data",),
 }
 
@@ -83,6 +85,7 @@ def main(argv: Sequence[str]) -> int:
         "aggregates": _aggregates,
         "energy": _energy,
         "power": _power,
+        "training": _training,
         "document": _document,
     }
     modes[asked.mode](asked)
@@ -222,6 +225,18 @@ def _power(asked: Asked) -> None:
     print_table(*power_tables.power_table(done))
     print_table(*power_tables.series_table(done))
     print("\n".join(power_tables.power_notes(done)))
+
+
+def _training(asked: Asked) -> None:
+    from analysis.agreement import print_table
+    from scenarios import training_runs
+
+    runs = training_runs.read_runs(str(asked.path), asked.search)
+    if asked.as_json:
+        _print_json(training_runs.runs_json(runs))
+        return
+    print_table(*training_runs.runs_table(runs))
+    print("\n".join(training_runs.runs_notes(runs)))
 
 
 def _document(asked: Asked) -> None:
