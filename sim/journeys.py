@@ -97,7 +97,7 @@ class Journeys:
         request = Request(
             len(self._parents), client.arrival_s, prompt, output, client.slo_class, cached, client.hashes, client.traits
         )
-        leg = request.leg = Leg(pool, request, role, keep)
+        leg = request.leg = Leg(client, pool, request, role, keep)
         self._number(journey, leg)
         status = self._refusal(journey, pool, prompt + output)
         if status is not None:

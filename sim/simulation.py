@@ -37,6 +37,7 @@ from sim.results import Result
 from sim.rng import Streams
 from sim.routing.base import Router
 from sim.routing.feedback import telling
+from sim.routing.nested import check_nesting
 from sim.serving.timer import Timer
 from sim.tables import answer_quality, request_table, span_table, timeline_table
 from sim.workload.base import Workload
@@ -120,6 +121,7 @@ def _check_parts(fleet: Fleet, workload: Workload, router: Router) -> None:
     provider("workload", workload, ["batches", "expected_requests"], "a workload such as TraceWorkload(path)")
     methods = ["handle"] if hasattr(router, "handle") else ["choose"]
     provider("router", router, methods, "a router or policy, made: CloudOnly(), not CloudOnly")
+    check_nesting(router)
 
 
 def _check(
@@ -204,6 +206,10 @@ class _Run:
     def now(self) -> float:
         """Simulated time [s]."""
         return float(self.env.now)
+
+    def linked(self, one: str, other: str) -> bool:
+        """Whether two places are one, or a link joins them."""
+        return self.network.linked(one, other)
 
     def forecasts(self, model: ForecastModel) -> list[Forecast]:
         """Forecasts of carbon intensity, one a pool."""

@@ -53,6 +53,7 @@ class Leg(Pending):
     """One service by one pool; happens when the pool is through with it. Its value is itself.
 
     Attributes:
+        client: the request of the client whom it is for.
         pool: who serves; replica: which of its replicas, once it is there.
         request: what the pool is asked: prompt and output tokens of its own, the client's arrival.
         role: what it is for: ``answer``, or another word, such as ``draft`` or ``validate``; only answers stream to
@@ -64,12 +65,13 @@ class Leg(Pending):
     """
 
     __slots__ = (
-        "_first", "doomed", "keep", "pool", "replica", "request", "role", "sequence", "status", "times", "useful",
+        "_first", "client", "doomed", "keep", "pool", "replica", "request", "role", "sequence", "status", "times",
+        "useful",
     )  # fmt: skip
 
-    def __init__(self, pool: LivePool, request: Request, role: str, keep: bool) -> None:
+    def __init__(self, client: Request, pool: LivePool, request: Request, role: str, keep: bool) -> None:
         super().__init__()
-        self.pool, self.request, self.role, self.keep = pool, request, role, keep
+        self.client, self.pool, self.request, self.role, self.keep = client, pool, request, role, keep
         self.replica = self.status = -1
         self.useful = True
         self.doomed = False

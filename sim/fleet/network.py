@@ -218,6 +218,10 @@ class Network:
             return True
         return {source, target} <= self._places and (source == target or CLIENT in (source, target))
 
+    def linked(self, one: str, other: str) -> bool:
+        """Whether two places are one, or a link joins them, so that nothing goes by way of clients."""
+        return one == other or (one, other) in self._between
+
     def transfer(self, source: str, target: str, nbytes: float, arrived: Callable[[], None]) -> None:
         """Send `nbytes` now, and call `arrived` when they are there: before this returns, if that takes no time.
 

@@ -84,6 +84,8 @@ class LivePool:
         self.env, self.index, self.spec, self.site, self.link, self.rng = env, index, spec, site, link, rng
         self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
         self.model_id, self.xpu_id = spec.model.id, spec.xpu.id
+        self.kv_format = spec.kv_precision or "bf16"
+        self.kv_bytes_per_token = spec.model.kv_bytes_per_token(self.kv_format)
         self.replicas = spec.engines  # of data-parallel replicas every rank: it has a queue and memory of its own
         engine = spec.engine
         self.prefix_unit = prefix_unit if engine.prefix_caching else 0
@@ -147,13 +149,13 @@ class LivePool:
         )
 
     def _prefix_cache(self, engine: EngineSettings) -> PrefixCache:
-        kv_bytes = self.spec.model.kv_bytes_per_token(self.spec.kv_precision or "bf16")
+        kv_bytes = self.kv_bytes_per_token
         units = int(engine.offload_bytes / (kv_bytes * self.prefix_unit)) if kv_bytes else 0
         return PrefixCache(engine.block_size, self.prefix_unit, units)
 
     def _options(self, engine: EngineSettings) -> Options:
         spec = self.spec
-        kv_bytes = spec.model.kv_bytes_per_token(spec.kv_precision or "bf16")
+        kv_bytes = self.kv_bytes_per_token
         drafts, andes = engine.speculative_tokens, engine.scheduler == ANDES
         return Options(
             queue=Andes if andes else ORDERS[engine.scheduler],
@@ -268,7 +270,7 @@ class LivePool:
     def _handover(self, link: Interconnect) -> Handover:
         """Let the first replicas hand over what they computed, and the others finish it."""
         spec, done = self.spec, self._finished
-        kv_bytes = spec.model.kv_bytes_per_token(spec.kv_precision or "bf16")
+        kv_bytes = self.kv_bytes_per_token
         made = Handover(
             self.env, self.engines, spec.prefill_replicas, link, kv_bytes, lambda replica, seq: done[replica](seq)
         )

@@ -8,9 +8,11 @@ from sim.routing.bandit import Bandit
 from sim.routing.base import FleetView, Outcome, Policy, PoolView, Router
 from sim.routing.cascade import Cascade, EdgeAnswerCloudValidate
 from sim.routing.combined import PrivacyPin, Stale
+from sim.routing.handoff import PrefillDecodeSplit, TokenMigration
 from sim.routing.hybrid import LengthThreshold, Spillover
 from sim.routing.latency import MinPredictedLatency
 from sim.routing.load import LeastOutstanding, LeastTokens, PowerOfTwo
+from sim.routing.patience import Timeout
 from sim.routing.quality import QualityOracle, QualityThreshold, RandomSplit
 from sim.routing.race import HedgedRace
 from sim.routing.scores import QoEAware, Weighted
@@ -38,6 +40,7 @@ __all__ = [
     "Policy",
     "PoolView",
     "PowerOfTwo",
+    "PrefillDecodeSplit",
     "PrefixAffinity",
     "PrivacyPin",
     "QoEAware",
@@ -49,5 +52,7 @@ __all__ = [
     "Router",
     "Spillover",
     "Stale",
+    "Timeout",
+    "TokenMigration",
     "Weighted",
 ]

@@ -28,6 +28,7 @@ class PoolView(Protocol):
         max_tokens: longest prompt + output that the pool can hold [tokens].
         adapter_slots: adapters that a replica can have loaded; 0 serves the base model to all.
         model_id, xpu_id: what it serves, on what.
+        kv_format, kv_bytes_per_token: number format of its KV cache, and the size of a token's [bytes].
         served_quality: scores of the model by benchmark, as served; those that are unknown are absent.
         power_w: facility power drawn now, from mean loads [W].
     """
@@ -44,6 +45,8 @@ class PoolView(Protocol):
     up: bool
     model_id: str
     xpu_id: str
+    kv_format: str
+    kv_bytes_per_token: float
 
     @property
     def served_quality(self) -> Mapping[str, float]: ...
@@ -123,6 +126,10 @@ class FleetView(Protocol):
     @property
     def slo_classes(self) -> Sequence[SLOClass]: ...
 
+    def linked(self, one: str, other: str) -> bool:
+        """Whether two places (sites, or ``client``) are one, or a link joins them."""
+        ...
+
     def forecasts(self, model: ForecastModel) -> list[Forecast]:
         """Forecasts of carbon intensity by `model`, one a pool in their order. There is no way to the realised one."""
         ...
@@ -147,7 +154,8 @@ class Policy(Protocol):
 
     What it yields, it waits for: `fleet.serve(pool)`, `fleet.wait(seconds)`, `fleet.transfer(nbytes, source, target)`,
     `fleet.race(...)`, `fleet.gather(...)`, or a SimPy event. What it returns, the client gets: a leg, an `Answer`, or
-    an ending such as ``"rejected"``. `balancer` and `bind(fleet)` as a router's. See docs/policies.md.
+    an ending such as ``"rejected"``. `balancer` and `bind(fleet)` as a router's. One
+    that holds other routers or policies names them in an attribute `parts`. See docs/policies.md.
     """
 
     def handle(self, request: Request, fleet: Journey) -> Steps:

@@ -39,7 +39,7 @@ class Cascade:
     `quality.score_auc` lets a verifier tell. What was not shown is wasted.
 
     Args:
-        stages: a router each, the cheapest model's first.
+        stages: a router each, the cheapest model's first; the last may be a policy.
         threshold: score at which an answer is shown, in [0, 1].
         verify_s: time that scoring an answer takes [s].
 
@@ -50,10 +50,18 @@ class Cascade:
         if not isinstance(stages, list | tuple) or len(stages) < 2:
             raise InputError("router.stages", stages, "at least two routers, the cheapest model's first")
         self._stages = [check_stage(f"router.stages[{i}]", stage) for i, stage in enumerate(stages)]
+        for i, stage in enumerate(self._stages[:-1]):
+            if not hasattr(stage, "choose") or hasattr(stage, "handle"):
+                raise InputError(f"router.stages[{i}]", type(stage).__name__, "a router; only the last may be a policy")
         if len({id(stage) for stage in self._stages}) < len(self._stages) or self in self._stages:
             raise InputError("router.stages", "a stage that comes twice", "a cascade without a circle")
         self._threshold = number("router.threshold", threshold, "a share in [0, 1]", low=0.0, high=1.0)
         self._verify_s = number("router.verify_s", verify_s, "a time >= 0 s", low=0.0)
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The stages."""
+        return tuple(self._stages)
 
     def bind(self, fleet: FleetView) -> None:
         """Let every stage look at the fleet."""

@@ -1,6 +1,7 @@
-"""Routers that hold other routers: they narrow or blur what those see, and leave the choice to them.
+"""Routers that hold others: they narrow or blur what those see, and leave the choice to them.
 
-Any router can stand inside, another combination too. Each is bound to a view of its own of the same fleet.
+Any router or policy can stand inside, another combination too. Each is bound to a view of its own of the same fleet.
+One that holds a policy is a policy itself.
 """
 
 from __future__ import annotations
@@ -9,71 +10,14 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from sim.accounting.forecast import Forecast, ForecastModel
-from sim.errors import InputError, number, provider
+from sim.errors import InputError, number
 from sim.fleet.estimates import Times, Work
 from sim.fleet.spec import SITE_KINDS
+from sim.journey import Journey, Steps
 from sim.request import Request
-from sim.routing.base import FleetView, Outcome, PoolView, Router
+from sim.routing.base import FleetView, Outcome, PoolView
 from sim.routing.candidates import check_kind
-
-_INNER = "a router of its own, such as {_target_: sim.routing.load.LeastOutstanding}"
-
-
-class FleetOf:
-    """A fleet as an inner router sees it: with these pools; all else is the whole fleet's.
-
-    Args:
-        fleet: the whole one.
-        pools: those that the inner router sees, or what stands for them.
-    """
-
-    def __init__(self, fleet: FleetView, pools: Sequence[Any]) -> None:
-        self._fleet, self.pools = fleet, list(pools)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._fleet, name)
-
-    def forecasts(self, model: ForecastModel) -> list[Forecast]:
-        """Forecasts of carbon intensity, one a pool that is seen."""
-        known = dict(zip([pool.name for pool in self._fleet.pools], self._fleet.forecasts(model)))
-        return [known[pool.name] for pool in self.pools]
-
-
-class Inner:
-    """A router inside another: with or without the methods that a router may leave out.
-
-    Args:
-        key: of the configuration, for errors.
-        router: an object with `choose`.
-    """
-
-    def __init__(self, key: str, router: object) -> None:
-        self.router: Router = provider(key, router, ["choose"], _INNER)  # type: ignore[assignment]
-        self.balancer: str = getattr(router, "balancer", None) or "least_outstanding"
-        self._completed: Any = getattr(router, "completed", None)
-        self._sent: dict[int, Any] = {}  # requests under way, where it wants to know what becomes of them
-
-    def bind(self, fleet: FleetView, pools: Sequence[Any]) -> None:
-        """Show it the pools it may choose from."""
-        self._view: Any = FleetOf(fleet, pools)
-        self._sent.clear()
-        bind = getattr(self.router, "bind", None)
-        if bind is not None:
-            bind(self._view)
-
-    def choose(self, request: Request) -> Any:
-        """Ask it; the pool is one of those it was shown, or None."""
-        pool = self.router.choose(request, self._view)
-        if self._completed is not None and pool is not None:
-            self._sent[request.id] = pool
-        return pool
-
-    def completed(self, request: Request, outcome: Outcome) -> None:
-        """Tell it what became of a request, if it chose its pool and wants to know."""
-        pool = self._sent.pop(request.id, None)
-        if pool is not None:
-            self._completed(request, pool, outcome)
+from sim.routing.nested import Inner
 
 
 class PrivacyPin:
@@ -82,13 +26,15 @@ class PrivacyPin:
     A private request that those sites cannot hold is rejected, never sent elsewhere.
 
     Args:
-        private: router of private requests; it sees the allowed pools alone.
-        other: router of all others; it sees the whole fleet, and says how pools balance.
+        private: router or policy of private requests; it sees the allowed pools alone.
+        other: router or policy of all others; it sees the whole fleet, and says how pools balance.
         kinds: kinds of the sites that private requests may be served at.
 
     Source: after PRISM, arXiv 2511.22788: sensitive requests stay at the edge. Its semi-private collaboration, in which
     the cloud sketches and the edge refines, is left out.
     """
+
+    handle: Any  # a method where one of the two is a policy
 
     def __init__(self, private: object, other: object, kinds: Sequence[str] = ("device", "edge")) -> None:
         self._private, self._other = Inner("router.private", private), Inner("router.other", other)
@@ -96,6 +42,13 @@ class PrivacyPin:
             raise InputError("router.kinds", kinds, f"a list of at least one of {' | '.join(SITE_KINDS)}")
         self._kinds = [check_kind("router.kinds", kind) for kind in kinds]
         self.balancer = self._other.balancer
+        if self._private.is_policy or self._other.is_policy:
+            self.handle = self._handle
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The two that it holds."""
+        return self._private.router, self._other.router
 
     def bind(self, fleet: FleetView) -> None:
         """Check that private requests have somewhere to go."""
@@ -105,12 +58,15 @@ class PrivacyPin:
             accepted = f"a fleet with a site of kind {' or '.join(self._kinds)}; this one has: {there}"
             raise InputError("router", "privacy_pin", accepted)
         self._private.bind(fleet, allowed)
-        self._other.bind(fleet, fleet.pools)
+        self._other.bind(fleet)
 
     def choose(self, request: Request, fleet: FleetView) -> PoolView | None:
         """Return what the router in charge chooses."""
         pool: PoolView | None = (self._private if request.traits.private else self._other).choose(request)
         return pool
+
+    def _handle(self, request: Request, fleet: Journey) -> Steps:
+        return (self._private if request.traits.private else self._other).follow(request, fleet)
 
     def completed(self, request: Request, pool: PoolView, outcome: Outcome) -> None:
         """Tell the router that chose."""
@@ -164,10 +120,12 @@ class Stale:
     `staleness_s` old. Its own choices since then are not in it. Prefixes, adapters and forecasts are not delayed.
 
     Args:
-        router: the other router.
+        router: the other router or policy.
         staleness_s: age of what it sees [s].
         every_s: time between two readings [s]; None for a tenth of `staleness_s`.
     """
+
+    handle: Any  # a method where the other is a policy
 
     def __init__(self, router: object, staleness_s: float = 1.0, every_s: float | None = None) -> None:
         self._inner = Inner("router.router", router)
@@ -176,6 +134,13 @@ class Stale:
         if every_s is not None:
             self._every_s = number("router.every_s", every_s, "a time >= 0 s, or null", low=0.0)
         self.balancer = self._inner.balancer
+        if self._inner.is_policy:
+            self.handle = self._handle
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The one that it holds."""
+        return (self._inner.router,)
 
     def bind(self, fleet: FleetView) -> None:
         """Show the inner router pools without load."""
@@ -186,6 +151,16 @@ class Stale:
 
     def choose(self, request: Request, fleet: FleetView) -> PoolView | None:
         """Return the pool that the inner router chooses by what it knows."""
+        self._read(fleet)
+        chosen = self._inner.choose(request)
+        return None if chosen is None else chosen.live
+
+    def _handle(self, request: Request, fleet: Journey) -> Steps:
+        self._read(fleet)
+        return self._inner.follow(request, fleet)
+
+    def _read(self, fleet: FleetView) -> None:
+        """Read the loads if it is time, and show those that are old enough."""
         now, readings = fleet.now, self._readings
         if now >= self._next_s:
             self._next_s = now + self._every_s
@@ -196,8 +171,6 @@ class Stale:
         if seen is not None:
             for pool, loads in zip(self._pools, seen):
                 pool.take(loads)
-        chosen = self._inner.choose(request)
-        return None if chosen is None else chosen.live
 
     def completed(self, request: Request, pool: PoolView, outcome: Outcome) -> None:
         """Tell the inner router."""

@@ -19,7 +19,8 @@ def telling(router: object, done: Done) -> Done:
     def both(pool: LivePool, replica: int, seq: Sequence) -> None:
         done(pool, replica, seq)
         if seq.status == 0:  # not cancelled, nor failed
-            completed(seq.request, pool, outcome(pool, seq))
+            leg = seq.request.leg
+            completed(seq.request if leg is None else leg.client, pool, outcome(pool, seq))
 
     return both
 
