@@ -15,7 +15,7 @@ from simpy.events import Event
 from sim.errors import InputError
 from sim.fleet.leg import CANCELLED, FAILED, REJECTED, Leg, Pending
 from sim.fleet.link import CLIENT
-from sim.request import Request
+from sim.request import Request, Traits
 from sim.serving.timer import Timer
 
 if TYPE_CHECKING:
@@ -67,16 +67,21 @@ class Journey:
         legs: what has been served for it, in order.
         network_j: energy of its transfers between sites where known, else NaN [J].
         escalations: how often a policy gave it to a stronger model; policies count it.
+        context_tokens: tokens that a policy put in front of the client's prompt; policies set it.
+        retrieval_s: from the client's first byte until they were there [s]; policies set it.
         open: False once the client has its answer, or will not get one.
     """
 
-    __slots__ = ("_journeys", "_steps", "escalations", "legs", "network_j", "open", "request")
+    __slots__ = (
+        "_journeys", "_steps", "context_tokens", "escalations", "legs", "network_j", "open", "request", "retrieval_s",
+    )  # fmt: skip
 
     def __init__(self, journeys: Journeys, request: Request) -> None:
         self._journeys, self.request = journeys, request
         self.legs: list[Leg] = []
         self.network_j = 0.0
-        self.escalations = 0
+        self.escalations = self.context_tokens = 0
+        self.retrieval_s = 0.0
         self.open = True
         self._steps: Steps
 
@@ -120,6 +125,8 @@ class Journey:
         nbytes: float | None = None,
         keep: bool = False,
         replica: int | None = None,
+        hashes: Sequence[int] | None = None,
+        traits: Traits | None = None,
     ) -> Leg:
         """Let a pool serve the request, or something for it. Yield the leg to wait for its end.
 
@@ -133,11 +140,14 @@ class Journey:
             nbytes: what is sent [bytes]; the text of the prompt unless given.
             keep: note the time of every token (`Leg.times`), as answers of several parts need.
             replica: of the pool; None leaves it to its balancer.
+            hashes: names of the prompt's prefix units, `prefix_unit` tokens of the policy each; None for the client's.
+            traits: tenant, adapter, images and the like; None for the client's.
 
         Returns:
             A leg that has ended at once, as failed or rejected, where the pool is out of service or cannot hold it.
         """
-        return self._journeys.serve(self, pool, prompt, output, cached, role, source, nbytes, keep, replica)
+        journeys = self._journeys
+        return journeys.serve(self, pool, prompt, output, cached, role, source, nbytes, keep, replica, hashes, traits)
 
     def cancel(self, leg: Leg) -> None:
         """End a leg early: what waits ends at once, what runs at the next step boundary; no matter if it is done."""

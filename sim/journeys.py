@@ -8,6 +8,7 @@ shown, so that `uplink_s` holds everything before the answering leg was queued; 
 from __future__ import annotations
 
 from array import array
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from sim.errors import InputError
 from sim.fleet.leg import COMPLETED, FAILED, REJECTED, Leg
 from sim.fleet.link import CLIENT
 from sim.journey import ENDINGS, Answer, Journey, Outcome, Part
-from sim.request import Request
+from sim.request import Request, Traits
 from sim.results import LEG_COLUMNS, REQUEST_COLUMNS, STATUSES, Columns
 from sim.tables import typed
 
@@ -36,6 +37,7 @@ STREAM, SHOWN, PARTS = range(3)  #: how an answer comes: a leg as it streams, al
 FIELDS = (
     "request_id", "arrival_s", "status", "slo_class", "prompt_tokens", "output_tokens", "answer", "kind", "first_s",
     "last_s", "itl_max_s", "token_qoe", "token_qoe_v2", "legs", "escalations", "network_j", "quality",
+    "context_tokens", "retrieval_s",
 )  # fmt: skip
 #: columns of a leg that a request sums over its legs
 SUMS = (
@@ -83,6 +85,8 @@ class Journeys:
         nbytes: float | None,
         keep: bool,
         replica: int | None,
+        hashes: Sequence[int] | None = None,
+        traits: Traits | None = None,
     ) -> Leg:
         """Begin a leg; see `Journey.serve`."""
         client = journey.request
@@ -94,9 +98,10 @@ class Journeys:
         if keep and pool.spec.engine.detokenize_s:
             raise InputError(f"pools.{pool.name}.engine.detokenize_s", "> 0", "0 with a policy that joins answers")
         cached = max(cached, min(client.cached, prompt - 1))
-        request = Request(
-            len(self._parents), client.arrival_s, prompt, output, client.slo_class, cached, client.hashes, client.traits
-        )
+        hashes = client.hashes if hashes is None else hashes
+        traits = client.traits if traits is None else traits
+        number = len(self._parents)
+        request = Request(number, client.arrival_s, prompt, output, client.slo_class, cached, hashes, traits)
         leg = request.leg = Leg(client, pool, request, role, keep)
         self._number(journey, leg)
         status = self._refusal(journey, pool, prompt + output)
@@ -207,7 +212,8 @@ class Journeys:
         kind, first_s, last_s, longest, score, score_v2, quality = rest
         self._records.append(
             (request.id, request.arrival_s, status, request.slo_class, request.prompt, tokens, number, kind, first_s,
-             last_s, longest, score, score_v2, len(journey.legs), journey.escalations, journey.network_j, quality)
+             last_s, longest, score, score_v2, len(journey.legs), journey.escalations, journey.network_j, quality,
+             journey.context_tokens, journey.retrieval_s)
         )  # fmt: skip
 
     def close_open(self) -> None:
@@ -246,7 +252,8 @@ class Journeys:
         made = np.bincount(parents, legs["output_tokens"].astype(np.float64), minlength=count)
         columns["tokens_wasted"] = np.maximum(made - self._overhead(legs, parents, count) - own["output_tokens"], 0.0)
         columns["energy_network_j"] = columns["energy_network_j"] + np.nan_to_num(own["network_j"])
-        columns["legs"], columns["escalations"] = own["legs"], own["escalations"]
+        for name in ("legs", "escalations", "context_tokens", "retrieval_s"):
+            columns[name] = own[name]
         columns["counted"] = (own["arrival_s"] >= warmup_s) & (own["arrival_s"] < horizon_s)
         self._times(columns, own)
         return typed(columns, REQUEST_COLUMNS)
@@ -286,7 +293,7 @@ class Journeys:
             columns[name] = np.where(shown, values, np.where(parts, own[name], columns[name]))
             columns[name] = np.where(done, columns[name], 0.0)
         for name in ("ttft_s", "tpot_s", "e2e_s", "uplink_s", "queue_s", "prefill_s", "decode_s", "downlink_s",
-                     "itl_max_s"):  # fmt: skip
+                     "itl_max_s", "retrieval_s"):  # fmt: skip
             columns[name] = np.where(done, columns[name], np.nan)
         keys = ("ttft_s", "tpot_s", "e2e_s", "ttfv_s")
         bounds = [np.array([getattr(each, key) for each in classes])[slo] for key in keys]

@@ -185,6 +185,19 @@ class Answers:
         """1 if it answers the request correctly, 0 if not; labels may lie between."""
         return self._correct(request.id, self._find(who))
 
+    def lifted(self, request: Request, who: str, gain: float) -> float:
+        """`correct` if its score were higher by `gain`, as with documents in its prompt; requests that it answers
+        without are still answered. NaN for labels, which know nothing of it, unless `gain` is 0."""
+        source = self._find(who)
+        if gain == 0.0 or source.threshold != source.threshold:
+            return self._correct(request.id, source) if gain == 0.0 else UNKNOWN
+        if source.label is not None:
+            return UNKNOWN
+        score = min(max(source.score + gain, 0.0), 1.0)
+        if score in (0.0, 1.0):
+            return score
+        return self._correct(request.id, source._replace(threshold=normal_quantile(score)))
+
     def _correct(self, number: int, source: _Source) -> float:
         if source.label is not None and self.labels is not None:
             return self.labels.value(source.label, number)

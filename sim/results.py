@@ -20,7 +20,7 @@ Columns = dict[str, npt.NDArray[Any]]
 STATUSES = ("completed", "rejected", "timed_out", "failed", "cancelled", "in_flight")
 
 #: columns of requests that have no meaning for a leg
-JOURNEY_COLUMNS = ("legs", "escalations", "tokens_wasted", "quality")
+JOURNEY_COLUMNS = ("legs", "escalations", "tokens_wasted", "quality", "context_tokens", "retrieval_s")
 
 #: requests: one row a request, in order of arrival. name -> (dtype, unit, meaning)
 REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
@@ -33,6 +33,7 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "counted": ("bool", "", "arrived within [warmup_s, horizon_s): enters the user-facing metrics"),
     "tenant": ("int32", "", "who sent it, from 0"),
     "prompt_tokens": ("int64", "tokens", "prompt length"),
+    "context_tokens": ("int64", "tokens", "what a policy put in front of the prompt, such as documents that it found"),
     "cached_tokens": ("int64", "tokens", "prompt tokens found in a prefix cache when it was first admitted"),
     "output_tokens": ("int64", "tokens", "output tokens delivered"),
     "reasoning_tokens": ("int64", "tokens", "output tokens that came first and that the user does not see"),
@@ -41,6 +42,7 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "tpot_s": ("float64", "s", "time per output token after the first; NaN with one output token"),
     "e2e_s": ("float64", "s", "time to last token"),
     "uplink_s": ("float64", "s", "client to engine: network and front end"),
+    "retrieval_s": ("float64", "s", "the part of uplink_s in which a policy found its documents"),
     "queue_s": ("float64", "s", "in the replica's queue until first scheduled"),
     "prefill_s": ("float64", "s", "first scheduled until first token"),
     "decode_s": ("float64", "s", "first token until last token, at the engine"),

@@ -195,6 +195,7 @@ class _Run:
         bind = getattr(policy, "bind", None)
         if bind is not None:
             bind(self)
+        self._router = router
         self._choose: Any = getattr(router, "choose", None)
         self._requests = _requests(workload, streams, self.horizon_s, self.quality.labels)
         self._timer = Timer(self.env, self._arrive if self.journeys is None else self._set_out)
@@ -298,6 +299,9 @@ class _Run:
         requests = request_table(records, observer.slo_classes, warmup_s, self.horizon_s, quality, observer.hidden)
         requests |= request_columns(records, self.pools, end_s)
         totals = [close_totals(pool, requests, observer.steps[pool.index], end_s) for pool in self.pools]
+        unaccounted: Callable[[str], tuple[str, ...]] = getattr(self._router, "unaccounted", lambda name: ())
+        for each in totals:
+            each.incomplete += unaccounted(each.name)
         legs = None
         if self.journeys is not None:
             legs = self.journeys.leg_table(requests)
@@ -325,7 +329,7 @@ class _Run:
 def _live_pools(
     state: _Run, fleet: Fleet, router: Router, workload: Workload, streams: Streams, stop_s: float
 ) -> Iterator[LivePool]:
-    index = 0
+    index, unit = 0, _prefix_unit(router, workload)
     for site in fleet.sites:
         for pool in site.pools:
             yield LivePool(
@@ -338,9 +342,21 @@ def _live_pools(
                 balancer_of(pool, router),
                 workload.slo_classes,
                 stop_s,
-                getattr(workload, "prefix_unit", 0),
+                unit,
             )
             index += 1
+
+
+def _prefix_unit(router: Router, workload: Workload) -> int:
+    """Tokens that a name of a prefix stands for; a policy that puts prompts together names them itself.
+
+    Raises:
+        InputError: workload and policy do not agree.
+    """
+    own, given = getattr(router, "prefix_unit", 0), getattr(workload, "prefix_unit", 0)
+    if own and given and own != given:
+        raise InputError("router prefix unit", own, f"that of the workload's prompts ({given} tokens)")
+    return int(own or given)
 
 
 def _requests(

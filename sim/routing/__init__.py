@@ -15,6 +15,7 @@ from sim.routing.load import LeastOutstanding, LeastTokens, PowerOfTwo
 from sim.routing.patience import Timeout
 from sim.routing.quality import QualityOracle, QualityThreshold, RandomSplit
 from sim.routing.race import HedgedRace
+from sim.routing.rag import FineTuned, LongContext, Rag
 from sim.routing.scores import QoEAware, Weighted
 from sim.routing.slo import CarbonSLO, MinCostSLO, OldXPUOffload
 from sim.routing.static import CloudOnly, DeviceOnly, EdgeOnly, Random, RoundRobin
@@ -28,11 +29,13 @@ __all__ = [
     "DeviceOnly",
     "EdgeAnswerCloudValidate",
     "EdgeOnly",
+    "FineTuned",
     "FleetView",
     "HedgedRace",
     "LeastOutstanding",
     "LeastTokens",
     "LengthThreshold",
+    "LongContext",
     "MinCostSLO",
     "MinPredictedLatency",
     "OldXPUOffload",
@@ -46,6 +49,7 @@ __all__ = [
     "QoEAware",
     "QualityOracle",
     "QualityThreshold",
+    "Rag",
     "Random",
     "RandomSplit",
     "RoundRobin",

@@ -107,6 +107,7 @@ class FleetView(Protocol):
         pools: every pool, in the order of the configuration.
         rng: the routing stream; the only source of randomness a router may use.
         now: simulated time [s].
+        seed: root seed of the run, for what must not depend on the order of events (`sim.draws`).
         quality: whether models answer a request correctly, and what routers and verifiers guess of it.
         slo_classes: what the classes of requests expect; `request.slo_class` is an index.
     """
@@ -119,6 +120,9 @@ class FleetView(Protocol):
 
     @property
     def now(self) -> float: ...
+
+    @property
+    def seed(self) -> int: ...
 
     @property
     def quality(self) -> Answers: ...

@@ -60,6 +60,10 @@ class Popularity:
         """The things at probabilities `u` in [0, 1): the last share ends at 1, so each is one."""
         return np.searchsorted(self._cumulative, u, side="right").astype(np.int64)
 
+    def one(self, u: float) -> int:
+        """`at` for one probability."""
+        return int(self._cumulative.searchsorted(u, side="right"))
+
     def _weights(self, popularity: str | Sequence[float], exponent: float | None) -> FloatArray:
         if popularity == "uniform":
             return np.ones(self.count)
