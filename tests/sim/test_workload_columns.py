@@ -35,11 +35,12 @@ def prompts(workload: TraceWorkload) -> list[int]:
 
 def test_a_csv_with_every_column(tmp_path: Path) -> None:
     text = (
-        f"{HEAD},{','.join(NAMES)}\n0,900,5,acme,2,1.5,sql,1,576,1\n1,900,5,beta,,,,,,\n2,900,5,acme,-1,9,law,0,0,0\n"
+        f"{HEAD},{','.join(NAMES)}\n"
+        "0,900,5,acme,2,1.5,sql,1,576,1,3\n1,900,5,beta,,,,,,,\n2,900,5,acme,-1,9,law,0,0,0,0\n"
     )
     workload = TraceWorkload(write(tmp_path, text), columns=NAMES)
     assert traits(workload) == [
-        Traits(0, 2, 1.5, 1, 1, 576, 1),
+        Traits(0, 2, 1.5, 1, 1, 576, 1, 3),
         Traits(1, 0, math.inf, 0, 0, 0, 0),
         Traits(0, -1, 9.0, 2, 0, 0, 0),
     ]

@@ -24,7 +24,7 @@ CONF = Path(__file__).parents[2] / "conf"
 DATA = Path(os.environ.get("HYBRIDFLEET_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CONV = DATA / "traces/azure2023/AzureLLMInferenceTrace_conv.csv"
 WORKLOADS = sorted(path.stem for path in (CONF / "workload").glob("*.yaml"))
-SYNTHETIC = [name for name in WORKLOADS if not name.endswith("trace")]
+SYNTHETIC = [name for name in WORKLOADS if not name.endswith("trace") and name != "servegen"]  # these read files
 LENGTHS = sorted(path.stem for path in (CONF / "workload" / "lengths").glob("*.yaml"))
 SLOS = sorted(path.stem for path in (CONF / "slo").glob("*.yaml"))
 KINDS = {"measured", "published", "derived", "assumed"}
