@@ -1,14 +1,11 @@
-"""The accounts of a pool: host, cost and embodied carbon."""
+"""The accounts of a pool: host and embodied carbon; its cost is in `scenarios.build_cost`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any
 
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, number, one_of, text
-from sim.accounting.cost import CostModel, Owned, Rent
 from sim.accounting.embodied import (
     BOUNDARIES,
     DEFAULT_LIFETIME_YEARS,
@@ -49,36 +46,6 @@ def host_of(pool: Section, catalogue: Catalogue) -> Host | None:
     if power_w is None:
         raise InputError(host.path("power_w"), None, f"a power >= 0 W; entry {name} does not know it")
     return Host(power_w, embodied, f"{name}: {source}")
-
-
-def cost_of(pool: Section, xpu: XPU, entry: Entry, host: Host | None, catalogue: Catalogue) -> CostModel | None:
-    """``rent``, ``owned``, a mapping with `type` and any of their fields, or null where cost is unknown."""
-    given = pool.get("cost", anything, None)
-    if given is None:
-        return None
-    cost = Section({"type": given} if isinstance(given, str) else given, pool.path("cost"))
-    kind = cost.need("type", one_of("rent", "owned"))
-    price_key = "rent_usd_per_hour" if kind == "rent" else "purchase_usd"
-    known: dict[str, Any] = {"source": entry.provenance.get(price_key, ("", "", ""))[1]}
-    if kind == "rent":
-        known["usd_per_xpu_hour"] = entry.values.get(price_key)
-    else:
-        defaults = catalogue.entry("cost", "owned", pool.path("cost"))
-        own = {field.name for field in fields(Owned)}
-        known |= {key: value for key, value in defaults.values.items() if key in own}
-        known["purchase_usd_per_xpu"] = entry.values.get(price_key)
-        known["nameplate_kw_per_xpu"] = (xpu.tdp_w + (host.power_w if host else 0.0)) / 1000.0
-    cls = Rent if kind == "rent" else Owned
-    for field in fields(cls):
-        value = cost.get(field.name, anything, None)
-        if value is not None:
-            known[field.name] = value
-            if field.name in ("usd_per_xpu_hour", "purchase_usd_per_xpu") and "source" not in cost.values:
-                known["source"] = "given in the configuration"
-    cost.finish()
-    # A price that nobody knows leaves the pool's cost unknown; it is reported as missing, not as free.
-    price = "usd_per_xpu_hour" if kind == "rent" else "purchase_usd_per_xpu"
-    return None if known[price] is None else cls(**known)
 
 
 def embodied_of(pool: Section, xpu: XPU, entry: Entry) -> Embodied | None:

@@ -7,7 +7,8 @@ from dataclasses import fields
 from types import MappingProxyType
 from typing import Any
 
-from scenarios.build_accounts import cost_of, embodied_of, host_of, shares_of
+from scenarios.build_accounts import embodied_of, host_of, shares_of
+from scenarios.build_cost import cost_of
 from scenarios.build_site import SITE_KEYS, intensity_of, market_of, pue_of, water_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
@@ -56,7 +57,7 @@ def build_fleet(
         return _single(section, catalogue, basis, start_utc)
     sites = []
     for name, site in section.children("sites").items():
-        pools = tuple(_pool(key, pool, catalogue) for key, pool in site.children("pools").items())
+        pools = tuple(_pool(key, pool, catalogue, start_utc) for key, pool in site.children("pools").items())
         sites.append(_site(name, site, pools, catalogue, basis, start_utc))
         site.finish()
     links = tuple(
@@ -89,7 +90,7 @@ def check_pools(fleet: Fleet, router: Router, key: str, single: bool) -> None:
 def _single(section: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Fleet:
     site = Section({key: value for key, value in section.values.items() if key in SITE_KEYS}, section.key)
     pool = Section({k: v for k, v in section.values.items() if k not in (*SITE_KEYS, "about")}, section.key)
-    pools = (_pool(SINGLE, pool, catalogue),)
+    pools = (_pool(SINGLE, pool, catalogue, start_utc),)
     return Fleet((_site(SINGLE, site, pools, catalogue, basis, start_utc),))
 
 
@@ -105,14 +106,14 @@ def _site(
     return Site(name, kind, pools, intensity, pue, market, water)
 
 
-def _pool(name: str, pool: Section, catalogue: Catalogue) -> Pool:
+def _pool(name: str, pool: Section, catalogue: Catalogue, start_utc: str | None) -> Pool:
     pool.get("about", anything, None)
     xpu, xpu_entry = catalogue.xpu(pool.need("xpu", text), pool.path("xpu"))
     xpu = catalogue.on_stack(xpu, pool.get("stack", text, None), pool.path("stack"))
     with within(pool.key):
         host = host_of(pool, catalogue)
         engine = _engine(pool.child("engine"))
-        cost = cost_of(pool, xpu, xpu_entry, host, catalogue)
+        cost = cost_of(pool, xpu, xpu_entry, host, catalogue, start_utc)
         embodied = embodied_of(pool, xpu, xpu_entry)
         shares = shares_of(pool)
     draft = pool.get("draft", text, None)

@@ -40,7 +40,7 @@ _FORMS = {
     "water": "null, an id, or {on_site_l_per_kwh: 0.3, off_site_l_per_kwh: 2}",
     "market": "null, or {contract_share: 0.4, contract_g_per_kwh: 11, residual_g_per_kwh: 450}",
     "host": "an id, null, or {type: ID, power_w: 90, ...}",
-    "cost": "rent, owned, null, or {type: owned, purchase_usd_per_xpu: 3000, ...}",
+    "cost": "rent, reserved, spot, owned, null, or {type: owned, purchase_usd_per_xpu: 3000, ...}",
     "tenants": "null, or {count: 4, popularity: zipf, ...}; see docs/workloads.md",
     "priorities": "null, or as docs/workloads.md says",
     "deadlines": "null, or as docs/workloads.md says",

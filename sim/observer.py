@@ -36,6 +36,7 @@ FIELDS = (
     "queued_s", "scheduled_s", "first_s", "last_s", "downlink_s", "row", "last_row", "preemptions", "cached_tokens",
     "prefill_s", "prefill_j", "prefill_g", "decode_s", "decode_j", "decode_g", "waste_s", "waste_j", "waste_g",
     "prefill_facility_j", "decode_facility_j", "waste_facility_j", "tenant",
+    "prefill_usd", "decode_usd", "waste_usd",
 )  # fmt: skip
 COLUMN = {name: index for index, name in enumerate(FIELDS)}
 #: five more, found when the clocks are folded; delays are those of the first and last token behind the engine
@@ -46,6 +47,11 @@ FOLD_ROWS = 1 << 18  #: clock rows in memory at which they are folded
 WALK_TOGETHER = 256  #: stalled requests whose tokens are walked at once
 FOLD_CHECK = 1 << 13  #: records between two looks at how many rows there are
 NOWHERE = (0.0, 0.0, 0.0)
+
+
+def prices_of(seq: Sequence) -> tuple[float, ...]:
+    """Energy of its phases times the tariff, where that varies [J USD/kWh]."""
+    return tuple(getattr(weight, "usd", 0.0) for weight in (seq.prefill_g, seq.decode_g, seq.waste_g))
 
 
 def flat_table(rows: list[tuple[Any, ...]], columns: int) -> FloatArray:
@@ -109,13 +115,14 @@ class Observer:
     def reject(self, request: Request) -> None:
         """No pool takes this request."""
         known = (request.id, request.arrival_s, REJECTED, request.slo_class, -1, -1, request.prompt, 0)
-        self.records.append((*known, *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant))
+        self.records.append((*known, *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant, *NOWHERE))
         self.closed += 1
 
     def turn_away(self, pool: LivePool, request: Request, status: int, now: float) -> None:
         """A request ends at the door of a pool."""
         known = (request.id, request.arrival_s, status, request.slo_class, pool.index, -1, request.prompt, 0)
-        self.records.append((*known, np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant))
+        times = (np.nan, -1.0, -1.0, now, np.nan)
+        self.records.append((*known, *times, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant, *NOWHERE))
         self.closed += 1
 
     def complete(self, pool: LivePool, replica: int, seq: Sequence) -> None:
@@ -147,7 +154,7 @@ class Observer:
              seq.queued_s, seq.scheduled_s, seq.first_s, last_s, downlink, seq.row, seq.last_row, seq.preemptions,
              seq.cached, prefill.real, prefill.imag, seq.prefill_g.real, decode.real, decode.imag, seq.decode_g.real,
              waste.real, waste.imag, seq.waste_g.real, seq.prefill_g.imag, seq.decode_g.imag, seq.waste_g.imag,
-             request.traits.tenant)
+             request.traits.tenant, *(NOWHERE if pool.tariff is None else prices_of(seq)))
         )  # fmt: skip
 
     def close(self, now: float) -> None:
@@ -157,7 +164,7 @@ class Observer:
             for request in pool.uploading.values():
                 self.records.append(
                     (request.id, request.arrival_s, IN_FLIGHT, request.slo_class, pool.index, -1, request.prompt, 0,
-                     np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant)
+                     np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant, *NOWHERE)
                 )  # fmt: skip
         for pool, replica, engine in self._replicas:
             if engine.cuts:

@@ -120,7 +120,8 @@ class PoolTotals:
         replicas, xpus: provisioned replicas, and xPUs in all.
         kv_blocks: usable KV blocks a replica, or rank; block_size in tokens; kv_groups: blocks that as many tokens
             take, one for each group of layers.
-        provisioned_s: xPU seconds provisioned; busy_s, idle_s, boot_s: seconds of replicas, or ranks, by state.
+        provisioned_s: xPU seconds provisioned; billed_s: xPU seconds paid for, 0 where cost is unknown.
+        busy_s, idle_s, boot_s: seconds of replicas, or ranks, by state.
         dummy_s, waited_s: of the busy seconds of data-parallel ranks, those in dummy steps, and those in others in
             which they waited for a slower rank.
         it_energy_j: IT energy by part: active (completed work), wasted, idle, boot (xPU and host, before PUE).
@@ -155,6 +156,7 @@ class PoolTotals:
     kv_groups: int
     pue: float
     provisioned_s: float = 0.0
+    billed_s: float = 0.0
     busy_s: float = 0.0
     idle_s: float = 0.0
     boot_s: float = 0.0

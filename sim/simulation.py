@@ -11,6 +11,7 @@ import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from typing import Any
 
@@ -27,6 +28,7 @@ from sim.fleet.balancers import balancer_of
 from sim.fleet.network import Network
 from sim.fleet.pool import LivePool
 from sim.fleet.spec import Fleet
+from sim.fleet.spot import interrupted
 from sim.journey import Routed
 from sim.journeys import Journeys
 from sim.labels import Labels
@@ -143,7 +145,8 @@ def _check(
 def _check_signals(fleet: Fleet, horizon_s: float | None) -> None:
     """Let signals that are read from data say before the run that they do not reach its horizon."""
     for site in fleet.sites:
-        for signal in (site.intensity, site.pue):
+        tariffs = [pool.cost.rates().tariff for pool in site.pools if pool.cost is not None]
+        for signal in (site.intensity, site.pue, *tariffs):
             require = getattr(signal, "require", None)
             if require is not None and horizon_s is not None and site.pools:
                 require(horizon_s)
@@ -186,7 +189,7 @@ class _Run:
             pool.done = done
         self.quality = Answers(quality or QualityModel(), seed, self.pools, getattr(workload, "labels", None))
         policy: Any = router
-        if not hasattr(router, "handle") and any(pool.outages for pool in fleet.pools):
+        if not hasattr(router, "handle") and any(pool.may_fail for pool in self.pools):
             policy = Routed(router)
         self.journeys = Journeys(self, policy) if hasattr(policy, "handle") else None
         for pool in self.pools:
@@ -331,7 +334,7 @@ def _live_pools(
 ) -> Iterator[LivePool]:
     index, unit = 0, _prefix_unit(router, workload)
     for site in fleet.sites:
-        for pool in site.pools:
+        for pool in map(partial(interrupted, streams=streams, until_s=state.horizon_s), site.pools):
             yield LivePool(
                 state.env,
                 index,

@@ -5,9 +5,11 @@ from sim.accounting.embodied import Embodied, act, act_of, published
 from sim.accounting.grid import HourlySignal, Market, preset
 from sim.accounting.pue import ClockPue, LoadPue, measured_pue, weather_pue
 from sim.accounting.signal import Constant, Signal
+from sim.accounting.tariff import ClockTariff, market_tariff
 
 __all__ = [
     "ClockPue",
+    "ClockTariff",
     "Constant",
     "CostModel",
     "CostRates",
@@ -20,6 +22,7 @@ __all__ = [
     "Signal",
     "act",
     "act_of",
+    "market_tariff",
     "measured_pue",
     "preset",
     "published",

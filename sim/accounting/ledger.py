@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from sim.accounting.billing import billed_s
 from sim.accounting.embodied import BY_TIME, BY_USE, ESTIMATES, Embodied
 from sim.accounting.inventory import by_basis, market_g, ownership
 from sim.accounting.links import mean_intensity
-from sim.accounting.meter import facility, read
-from sim.accounting.signal import Unknown, kind_of
+from sim.accounting.meter import electricity_usd, facility, read
+from sim.accounting.signal import Signal, Unknown, kind_of
 from sim.accounting.work import useful_flop
 from sim.hardware.grounding import grounding
 from sim.hardware.sizing import kv_block_bytes
@@ -49,6 +50,7 @@ class Rates:
         usd_per_s, usd_per_facility_j: cost of a replica second and of a joule at the meter; NaN where unknown.
         cost_basis, boundary: in words.
         missing: what is unknown, in words.
+        tariff: price of electricity where it varies over time [USD/kWh]; `usd_per_facility_j` is 0 then.
     """
 
     active_w: float
@@ -63,6 +65,7 @@ class Rates:
     boundary: str
     missing: tuple[str, ...]
     embodied_g_per_busy_s: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    tariff: Signal | None = None
 
     def embodied_g(self, busy_s: float, all_s: float) -> tuple[float, float, float] | None:
         """Low, central and high embodied carbon of replica seconds, of which some are busy [g]; None where unknown."""
@@ -91,12 +94,13 @@ def rates_of(pool: LivePool) -> Rates:
             _g_per_s([each for _, each in known if each.per == per], spec.xpus_per_engine) for per in (BY_TIME, BY_USE)
         )
     usd_s = usd_j = math.nan
-    basis = ""
+    basis, tariff = "", None
     if spec.cost is None:
         missing.append("cost is unknown")
     else:
         cost = spec.cost.rates()
         usd_s, usd_j, basis = cost.usd_per_xpu_s * spec.xpus_per_engine, cost.usd_per_facility_j, cost.basis
+        tariff = cost.tariff
     if isinstance(pool.site.intensity, Unknown):
         missing.append("grid carbon intensity is unknown")
     if pool.link is not None and pool.link.energy_j() is None:
@@ -115,6 +119,7 @@ def rates_of(pool: LivePool) -> Rates:
         boundary,
         tuple(missing),
         used,
+        tariff,
     )
 
 
@@ -155,9 +160,9 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
     lost_s = records["waste_s"] + np.where(done, 0.0, work_s)
     active_s = np.where(done, work_s, 0.0)
     whole_s = active_s + lost_s
-    prefill, prefill_g = _phase(records, "prefill", pool, rates)
-    decode, decode_g = _phase(records, "decode", pool, rates)
-    waste, waste_g = _phase(records, "waste", pool, rates)
+    prefill, prefill_g, prefill_usd = _phase(records, "prefill", pool, rates)
+    decode, decode_g, decode_usd = _phase(records, "decode", pool, rates)
+    waste, waste_g, waste_usd = _phase(records, "waste", pool, rates)
     energy = np.where(done, prefill + decode, 0.0)
     wasted = waste + np.where(done, 0.0, prefill + decode)
     grams = prefill_g + decode_g + waste_g
@@ -177,7 +182,7 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
     if rates.embodied_g_per_s is not None and totals.carbon_embodied_g is not None:
         embodied = (rates.embodied_g_per_s[1] + rates.embodied_g_per_busy_s[1]) * whole_s
         embodied_all = embodied + idle(totals.carbon_embodied_g)
-    cost = rates.usd_per_s * whole_s + rates.usd_per_facility_j * (energy + wasted)
+    cost = rates.usd_per_s * whole_s + (prefill_usd + decode_usd + waste_usd)
     return {
         "xpu_s": whole_s * pool.spec.xpus_per_engine,
         "energy_j": energy,
@@ -194,15 +199,17 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
     }
 
 
-def _phase(records: dict[str, FloatArray], name: str, pool: LivePool, rates: Rates) -> tuple[FloatArray, FloatArray]:
-    """Facility energy [J] and carbon [g] of each request in one phase."""
+def _phase(
+    records: dict[str, FloatArray], name: str, pool: LivePool, rates: Rates
+) -> tuple[FloatArray, FloatArray, FloatArray]:
+    """Facility energy [J], its carbon [g] and its price [USD] of each request in one phase."""
     joules = rates.active_w * records[f"{name}_s"] + records[f"{name}_j"]
     if math.isnan(rates.pue):
         weighted: npt.NDArray[np.generic] = records[f"{name}_g"] + 1j * records[f"{name}_facility_j"]
     else:
         weighted = records[f"{name}_g"] if pool.engines[0].varying else joules * pool.weight.at(0.0)
     energy, grams = facility(pool, rates, joules, weighted)
-    return energy, grams
+    return energy, grams, electricity_usd(rates, energy, records[f"{name}_usd"])
 
 
 def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
@@ -246,9 +253,11 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
         totals.carbon_embodied_g = {"idle": per_s * idle_s, "boot": per_s * boot_s}
         totals.carbon_embodied_range_g = rates.embodied_g(meter.busy_s, spec.engines * end_s)
     if spec.cost is not None:
+        unused_s = spec.engines * (billed_s(spec.cost, spec.outages, end_s) - end_s)  # what is billed beyond its use
+        totals.billed_s = totals.provisioned_s + unused_s * spec.xpus_per_engine
         totals.cost_usd = {
-            "idle": rates.usd_per_s * idle_s + rates.usd_per_facility_j * idle_j,
-            "boot": rates.usd_per_s * boot_s + rates.usd_per_facility_j * boot_j,
+            "idle": rates.usd_per_s * (idle_s + unused_s) + meter.idle.usd,
+            "boot": rates.usd_per_s * boot_s + meter.boot.usd,
         }
     return totals
 
@@ -288,7 +297,7 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
             (rates.embodied_g_per_s[1] + rates.embodied_g_per_busy_s[1]) * meter_s, waste_share, 0.0
         )
     if totals.cost_usd is not None:
-        totals.cost_usd |= _split(rates.usd_per_s * meter_s + rates.usd_per_facility_j * meter_j, waste_share, 0.0)
+        totals.cost_usd |= _split(rates.usd_per_s * meter_s + meter.busy.usd, waste_share, 0.0)
     totals.bytes_up = float(pool_bytes(pool, requests["prompt_tokens"][mine], up=True))
     totals.bytes_down = float(pool_bytes(pool, requests["output_tokens"][mine], up=False))
     done = mine & (requests["status"] == 0)

@@ -1,6 +1,6 @@
-"""What the meters of a pool read at the end of a run: facility energy, IT energy and carbon, by state of its replicas.
+"""What the meters of a pool read at the end of a run: energy, its carbon and its price, by state of its replicas.
 
-Exact in every case: engines keep seconds and joules, and where intensity or PUE varies, their products with it.
+Exact in every case: engines keep seconds and joules, and where intensity, PUE or tariff varies, their products with it.
 """
 
 from __future__ import annotations
@@ -19,16 +19,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """Energy and carbon of one state.
+    """Energy, carbon and price of one state.
 
     Attributes:
         it_j, facility_j: before and after PUE and overhead [J].
         grams: operational carbon [g CO2e].
+        usd: price of the energy at the meter, 0 where it is in the price of the time; NaN where unknown [USD].
     """
 
     it_j: float
     facility_j: float
     grams: float
+    usd: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,8 @@ def read(pool: LivePool, rates: Rates, end_s: float) -> Meter:
 
     def reading(watts: float, it_w: float, seconds: float, dynamic_j: float, weighted: Any) -> Reading:
         joules, grams = facility(pool, rates, watts * seconds + dynamic_j, weighted)
-        return Reading(it_w * seconds + dynamic_j, joules, grams)
+        usd = electricity_usd(rates, joules, getattr(weighted, "usd", 0.0))
+        return Reading(it_w * seconds + dynamic_j, joules, grams, usd)
 
     return Meter(
         busy.real,
@@ -89,10 +92,23 @@ def facility(pool: LivePool, rates: Rates, joules: Any, weighted: Any) -> tuple[
     Args:
         pool, rates: whose.
         joules: IT energy, with what the building adds at any load [J].
-        weighted: its product with the pool's weight over time: with intensity, or where the PUE varies, with
-            PUE x intensity + 1j x PUE.
+        weighted: its product with the pool's weight over time: `real` with intensity, times the PUE where that varies,
+            and then `imag` with the PUE.
     """
     unknown = math.nan if isinstance(pool.site.intensity, Unknown) else 1.0
     if math.isnan(rates.pue):
         return weighted.imag, weighted.real * unknown / JOULES_PER_KWH
-    return rates.pue * joules, rates.pue * weighted / JOULES_PER_KWH
+    return rates.pue * joules, rates.pue * weighted.real * unknown / JOULES_PER_KWH
+
+
+def electricity_usd(rates: Rates, facility_j: Any, priced: Any) -> Any:
+    """Price of electricity [USD]; numbers or arrays.
+
+    Args:
+        rates: whose.
+        facility_j: energy at the meter [J].
+        priced: where the tariff varies, the product of IT energy with it, and with the PUE where that varies, too.
+    """
+    if rates.tariff is None:
+        return rates.usd_per_facility_j * facility_j
+    return (1.0 if math.isnan(rates.pue) else rates.pue) * priced / JOULES_PER_KWH

@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from sim.accounting import series_file
-from sim.accounting.sampled import Sampled, instant
-from sim.accounting.signal import Signal, Weighted
-from sim.errors import InputError, number
-from sim.units import SECONDS_PER_HOUR
+from sim.accounting.clock import ClockSignal, hours_of, months_of
+from sim.accounting.sampled import Sampled
+from sim.accounting.signal import Constant, Signal, Weighted
+from sim.accounting.tariff import Priced
+from sim.errors import number
 
 RATIO = "a ratio of at least 1"
 _COLDEST_C = -100.0  #: no outdoor air is colder
@@ -57,7 +57,7 @@ class LoadPue:
         return self.slope + self.fixed_w(1.0) / load
 
 
-class ClockPue:
+class ClockPue(ClockSignal):
     """A PUE by local hour of day and month: 1 + (hours[h] - 1) x months[m].
 
     Args:
@@ -68,8 +68,6 @@ class ClockPue:
         source: where the values come from.
     """
 
-    basis = ""
-
     def __init__(
         self,
         hours: Sequence[float],
@@ -78,69 +76,42 @@ class ClockPue:
         months: Sequence[float] | None = None,
         source: str = "",
     ) -> None:
-        if len(hours) != 24:
-            raise InputError("pue.hours", list(hours), "24 values, one an hour of the day")
-        factors = [1.0] * 12 if months is None else list(months)
-        if len(factors) != 12:
-            raise InputError("pue.months", factors, "12 factors, one a month")
-        self._hours = [number("pue.hours", value, RATIO, low=1.0) - 1.0 for value in hours]
-        self._months = [number("pue.months", value, "a factor >= 0", low=0.0) for value in factors]
-        try:
-            self._zone = ZoneInfo(zone)
-        except (KeyError, ValueError, OSError, TypeError):  # not found, not a name, a folder, not a text
-            raise InputError("pue.zone", zone, "an IANA time zone, such as Europe/Berlin") from None
-        self._start = instant(start_utc, "pue.start_utc")
-        local = self._start.astimezone(self._zone)
-        self._phase_s = local.minute * 60.0 + local.second  # clocks change by whole hours, but for Lord Howe's
-        self._known: dict[int, float] = {}
-        self.source = source
+        by_hour, by_month = hours_of(hours, "pue.hours", RATIO, low=1.0), months_of(months, "pue.months")
 
-    def at(self, t_s: float) -> float:
-        """PUE at time `t_s` [s]; it holds until `next_change(t_s)`."""
-        hour = self._hour(t_s)
-        value = self._known.get(hour)
-        if value is None:
-            middle = timedelta(seconds=(hour + 0.5) * SECONDS_PER_HOUR - self._phase_s)
-            local = (self._start + middle).astimezone(self._zone)
-            value = self._known[hour] = 1.0 + self._hours[local.hour] * self._months[local.month - 1]
-        return value
+        def value(local: datetime) -> float:
+            return 1.0 + (by_hour[local.hour] - 1.0) * by_month[local.month - 1]
 
-    def next_change(self, t_s: float) -> float:
-        """End of the hour that `t_s` is in [s]."""
-        return (self._hour(t_s) + 1) * SECONDS_PER_HOUR - self._phase_s
-
-    def integral(self, t0_s: float, t1_s: float) -> float:
-        """Integral over [t0_s, t1_s] [s]."""
-        parts, t = [], t0_s
-        while t < t1_s:
-            end = min(self.next_change(t), t1_s)
-            parts.append(self.at(t) * (end - t))
-            t = end
-        return math.fsum(parts)
-
-    def _hour(self, t_s: float) -> int:
-        return int((t_s + self._phase_s) // SECONDS_PER_HOUR)
+        super().__init__(value, zone, start_utc, "pue", source)
 
 
-def weigh(intensity: Signal, pue: float | LoadPue | Signal, nameplate_w: float) -> tuple[float, float, Any]:
-    """What a pool's engines and books need of intensity and PUE.
+def weigh(
+    intensity: Signal, pue: float | LoadPue | Signal, nameplate_w: float, tariff: Signal | None = None
+) -> tuple[float, float, Any]:
+    """What a pool's engines and books need of intensity, PUE and tariff.
 
     Args:
         intensity: carbon intensity of the site [g/kWh].
         pue: of the site.
         nameplate_w: IT power of a replica at most [W].
+        tariff: price of electricity, where it varies over time [USD/kWh].
 
     Returns:
         Facility over IT power, NaN where it varies over time; fixed overhead of a replica at the facility [W]; and what
-        its engine weighs energy with: the intensity, or where the PUE varies, `Weighted`.
+        its engine weighs energy with: the intensity, or where the PUE varies, `Weighted`, or where the tariff does,
+        `Priced`.
     """
+    ratio, fixed_w, varying = math.nan, 0.0, None
     if isinstance(pue, LoadPue):
-        return pue.slope, pue.fixed_w(nameplate_w), intensity
-    if isinstance(pue, (int, float)):
-        return float(pue), 0.0, intensity
-    if math.isinf(pue.next_change(0.0)):
-        return pue.at(0.0), 0.0, intensity
-    return math.nan, 0.0, Weighted(intensity, pue)
+        ratio, fixed_w = pue.slope, pue.fixed_w(nameplate_w)
+    elif isinstance(pue, (int, float)):
+        ratio = float(pue)
+    elif math.isinf(pue.next_change(0.0)):
+        ratio = pue.at(0.0)
+    else:
+        varying = pue
+    if tariff is not None:
+        return ratio, fixed_w, Priced(Weighted(intensity, varying or Constant(1.0)), tariff)
+    return ratio, fixed_w, intensity if varying is None else Weighted(intensity, varying)
 
 
 def measured_pue(path: str | Path, column: str, start_utc: str | date | None, wrap: bool = False) -> Sampled:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, cast
 from sim.accounting.ledger import rates_of
 from sim.hardware.expert_group import GroupTiming
 from sim.hardware.timing import StepCost
+from sim.units import JOULES_PER_KWH
 
 if TYPE_CHECKING:
     from sim.fleet.pool import LivePool
@@ -133,7 +134,9 @@ class Estimator:
         # a chip at its power limit slows down
         busy_s = max(prefill_s, prefill_j / self._headroom_w) + max(decode_s, decode_j / self._headroom_w)
         energy_j = self._pool.pue_now * (self._active_w * busy_s + prefill_j + decode_j)
-        cost_usd = self._usd_per_s * busy_s + self._usd_per_j * energy_j
+        tariff = self._pool.tariff
+        usd_per_j = self._usd_per_j if tariff is None else tariff.at(self._pool.env.now) / JOULES_PER_KWH
+        cost_usd = self._usd_per_s * busy_s + usd_per_j * energy_j
         return Work(busy_s, energy_j, cost_usd, self._embodied_g_per_s * busy_s)
 
     def present_batch(self, loads: Loads) -> int:

@@ -100,7 +100,8 @@ class LivePool:
         self.adapter_slots = engine.adapter_slots
         self.host_w = spec.host.power_w * spec.xpus_per_engine if spec.host else 0.0
         nameplate_w = spec.xpu.tdp_w * spec.xpus_per_engine + self.host_w
-        self.pue, self.overhead_w, self.weight = weigh(site.intensity, site.pue, nameplate_w)
+        self.tariff = spec.cost.rates().tariff if spec.cost is not None else None
+        self.pue, self.overhead_w, self.weight = weigh(site.intensity, site.pue, nameplate_w, self.tariff)
         self._expectations = tuple((each.expected_ttft_s, each.digest_tokens_per_s) for each in slo_classes)
         options = self._options(engine)
         self.shared, self.stop_s = Shared(self.timing, engine.padding, options.parts), stop_s

@@ -244,7 +244,31 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     ),
     "no such balancer": (["run", *QUICK, "fleet.balancer=luck"], ["luck", "round_robin"]),
     "no such host": (["run", f"{POOL}.host=tower"], [f"{POOL}.host='tower'"]),
-    "cost of no kind": (["run", f"{POOL}.cost=free"], [f"{POOL}.cost.type='free'", "rent | owned"]),
+    "cost of no kind": (["run", f"{POOL}.cost=free"], [f"{POOL}.cost.type='free'", "rent | reserved | spot | owned"]),
+    "tariff without a currency": (
+        ["run", f"{POOL}.cost={{{{type:owned,tariff:{{{{hours:[{','.join(['0.1'] * 24)}],zone:UTC}}}}}}}}"],
+        [f"{POOL}.cost.tariff.currency=None", "USD"],
+    ),
+    "tariff per MWh": (
+        ["run", f"{POOL}.cost={{{{type:owned,tariff:{{{{path:{{grid_lca.csv}},column:AA,currency:USD}}}}}}}}"],
+        ["grid_lca.csv line 2", "tariff.unit=USD/MWh"],
+    ),
+    "tariff and one price": (
+        [
+            "run",
+            f"{POOL}.cost={{{{type:owned,electricity_usd_per_kwh:1,tariff:{{{{path:{{grid_lca.csv}},column:AA,"
+            f"currency:USD,unit:USD/MWh,start_utc:'2024-01-01'}}}}}}}}",
+        ],
+        [f"{POOL}.cost.electricity_usd_per_kwh=1", "null with a tariff"],
+    ),
+    "reservation without a term": (
+        ["run", f"{POOL}.cost={{{{type:reserved,term_years:0}}}}"],
+        [f"{POOL}.cost.term_years=0", "> 0"],
+    ),
+    "spot without a horizon": (
+        ["run", f"{POOL}.cost={{{{type:spot,interruptions_per_hour:1}}}}"],
+        ["cost.interruptions_per_hour=1", "horizon_s"],
+    ),
     "negative rent": (
         ["run", f"{POOL}.cost={{{{type:rent,usd_per_xpu_hour:-1}}}}"],
         [f"{POOL}.cost.usd_per_xpu_hour=-1", ">= 0"],
