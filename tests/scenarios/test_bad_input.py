@@ -387,11 +387,11 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "share that is none": (["run", "router=bandit", "router.late=2"], ["router.late=2", "[0, 1]"]),
     "router inside without choose": (
         ["run", "router=stale", "router.router={{_target_:sim.accounting.forecast.Oracle}}"],
-        ["router.router=", "a router of its own"],
+        ["router.router=", "a router or policy of its own"],
     ),
     "router inside that is none": (
         ["run", "router=stale", "router.router=5"],
-        ["router.router=5", "a router of its own"],
+        ["router.router=5", "a router or policy of its own"],
     ),
     "private at no kind": (["run", "router=privacy_pin", "router.kinds=[moon]"], ["router.kinds='moon'", "edge"]),
     "share of private requests": (
