@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 #: command -> (module with `main(argv) -> exit status`, what it does)
 COMMANDS = {
     "run": ("scenarios.run", "simulate a scenario; with --multirun, many"),
+    "compare": ("scenarios.compare", "routers or techniques on common seeds: means, paired intervals, ties"),
     "validate": ("scenarios.validate", "compare with measurements of real engines"),
     "calibrate": ("scenarios.calibrate", "fit an xPU's coefficients, of timing or of power, to measurements"),
     "reproduce": ("scenarios.reproduce", "run a published study, and say which of its claims hold"),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,8 +78,11 @@ class Job:
         self.choices = {group: name for group, name in own.runtime.choices.items() if "hydra/" not in group and name}
         self.number = int(own.job.num) if own.mode == RunMode.MULTIRUN else None
 
-    def resolve(self) -> dict[str, Any]:
+    def resolve(self, changes: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """The configuration as plain values, every interpolation replaced.
+
+        Args:
+            changes: further values by dotted key, set before interpolations are replaced; the keys must be there.
 
         Raises:
             InputError: an interpolation leads nowhere, or a key that must be given (``???``) is not.
@@ -86,10 +90,13 @@ class Job:
         from omegaconf import OmegaConf
         from omegaconf.errors import OmegaConfBaseException
 
+        cfg = copy.deepcopy(self._cfg) if changes else self._cfg
+        for key, value in (changes or {}).items():
+            OmegaConf.update(cfg, key, value)
         try:
-            plain = OmegaConf.to_container(self._cfg, resolve=True, throw_on_missing=True)
+            plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
-            raw = OmegaConf.to_container(self._cfg, resolve=False)
+            raw = OmegaConf.to_container(cfg, resolve=False)
             raise _unresolved(error, raw) from error
         assert isinstance(plain, dict)
         return {str(key): value for key, value in plain.items()}
@@ -124,6 +131,23 @@ def compose(arguments: Namespace, task: Callable[[Job], None]) -> None:
             if error in failed:
                 raise
             raise _explain(error, arguments.overrides) from error
+
+
+def composed(overrides: Sequence[str], config_dir: Path | None = None, multirun: bool = False) -> list[Job]:
+    """What overrides compose: one configuration, or with `multirun` one for each point that they span.
+
+    For programs that run many variants of their own; `compose` is for the one that runs each as it comes.
+
+    Raises:
+        InputError: Hydra cannot make a configuration of it.
+    """
+    check_overrides(overrides)
+    if config_dir is not None:
+        check_config_dir(config_dir)
+    plain = {"multirun": multirun, "cfg": None, "resolve": False, "package": None}
+    jobs: list[Job] = []
+    compose(Namespace(overrides=list(overrides), config_dir=config_dir, **plain), jobs.append)
+    return jobs
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

@@ -57,7 +57,7 @@ class Program:
         from scenarios.build import build
 
         config = job.resolve()
-        _check_plugins(config.get("plugins"), job.overrides)
+        check_plugins(config.get("plugins"), job.overrides)
         scenario = build(config, self.search)
         out = self._folder(scenario, job)
         summary = simulate(scenario, out, config, job.overrides, self.started, label)
@@ -184,7 +184,7 @@ def _parser() -> _Parser:
     return parser
 
 
-def _check_plugins(plugins: object, overrides: Sequence[str]) -> None:
+def check_plugins(plugins: object, overrides: Sequence[str]) -> None:
     """A downloaded scenario must not be able to trust itself: only the command line names plug-in packages."""
     if plugins and not any(override.lstrip("+").startswith("plugins=") for override in overrides):
         raise InputError("plugins", plugins, "packages named on the command line, plugins=[...], not in a file")

@@ -85,8 +85,8 @@ def write_run(
             table.write_parquet(folder / f"{name}.parquet")
         summary = summarize(result)
         manifest = build_manifest(result, config, overrides, inputs, provenance, started)
-        _write_json(folder / "summary.json", summary)
-        _write_json(folder / "manifest.json", manifest)
+        write_json(folder / "summary.json", summary)
+        write_json(folder / "manifest.json", manifest)
         drawn = write_figures(result, folder / "figures", summary) if figures else {}
         if report:
             write_report(folder / "report.html", summary, manifest, drawn)
@@ -106,9 +106,7 @@ def build_manifest(
     canonical = json.dumps(settings, sort_keys=True, allow_nan=False)
     finished = datetime.now(UTC)
     return {
-        "name": "hybridfleet",
-        "version": _version("hybridfleet"),
-        "git": _git_state(),
+        **program(),
         "seed": result.seed,
         "overrides": [text for text in overrides if text.lstrip("+").split("=")[0] not in NOT_SIMULATED],
         "config": settings,
@@ -116,12 +114,21 @@ def build_manifest(
         "inputs_sha256": {str(path): _file_sha256(path) for path in sorted(set(inputs))},
         "provenance": plain(dict(provenance or {})),
         "setup": plain(result.setup),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
         "times": {
             "started": None if started is None else started.isoformat(timespec="seconds"),
             "finished": finished.isoformat(timespec="seconds"),
         },
+    }
+
+
+def program() -> dict[str, Any]:
+    """What ran: version and commit of this program, of Python, and of the packages that it rests on."""
+    return {
+        "name": "hybridfleet",
+        "version": _version("hybridfleet"),
+        "git": _git_state(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
     }
 
 
@@ -146,7 +153,8 @@ def whole_or_nothing(out: Path) -> Iterator[Path]:
         raise
 
 
-def _write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any) -> None:
+    """Write plain values as JSON; NaN is refused."""
     path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
 
 

@@ -131,7 +131,7 @@ def test_whatever_stops_the_writing_leaves_nothing(
     def fail(path: Path, value: object) -> None:
         raise stop
 
-    monkeypatch.setattr(store, "_write_json", fail)
+    monkeypatch.setattr(store, "write_json", fail)
     with pytest.raises(stop):
         write_run(tmp_path / "new" / "run", result, CONFIG)
     assert files(tmp_path) == set()
