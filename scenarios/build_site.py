@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 
 from scenarios.entries import Catalogue, at
@@ -29,10 +30,32 @@ def intensity_of(site: Section, catalogue: Catalogue, basis: str, start_utc: str
             for unit, source, kind in [entry.provenance.get(f"value.{name}", ("", "", ""))]
         }
         return preset({**entry.values, "value": rows}, basis)
+    if isinstance(grid, Mapping) and "hours" in grid:
+        return _daily(Section(grid, key), basis, start_utc)
     if isinstance(grid, Mapping):
         return _hourly(Section(grid, key), catalogue, basis, start_utc)
-    accepted = "the id of a grid, a number >= 0 g/kWh, or {path, zone, basis, kind, start_utc, wrap}"
+    accepted = "the id of a grid, a number >= 0 g/kWh, {path, zone, basis, kind, start_utc, wrap}, or {hours}"
     return Constant(number(accepted, low=0.0)(key, grid), basis, "given in the configuration")
+
+
+def _daily(grid: Section, basis: str, start_utc: str | None) -> Signal:
+    """Intensity by the hour of the day, every day alike; without a start, the run begins at midnight."""
+    grid.get("about", anything, None)
+    hours = grid.need("hours", list_of(number("an intensity >= 0 g/kWh", low=0.0)))
+    if len(hours) != 24:
+        raise InputError(grid.path("hours"), hours, "24 values, one an hour of the UTC day")
+    midnight = datetime(2000, 1, 1, tzinfo=UTC)
+    made = HourlySignal(
+        hours,
+        midnight,
+        grid.get("start_utc", text, start_utc) or midnight,
+        grid.get("basis", one_of(*BASES), basis),
+        grid.get("source", text, "given in the configuration"),
+        wrap=True,
+        kind=grid.get("kind", one_of(*KINDS), AVERAGE),
+    )
+    grid.finish()
+    return made
 
 
 def _hourly(grid: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Signal:

@@ -82,5 +82,12 @@ class Request:
         self.queued_s = arrival_s
         self.leg: Leg | None = None
 
+    def shortened(self, output: int) -> Request:
+        """The same request with fewer output tokens, the hidden ones of them in proportion."""
+        traits = self.traits
+        if traits.reasoning_tokens:
+            traits = traits._replace(reasoning_tokens=traits.reasoning_tokens * output // self.output)
+        return Request(self.id, self.arrival_s, self.prompt, output, self.slo_class, self.cached, self.hashes, traits)
+
     def __repr__(self) -> str:
         return f"Request(id={self.id}, t={self.arrival_s:.6g} s, prompt={self.prompt}, output={self.output})"

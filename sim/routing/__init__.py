@@ -7,6 +7,7 @@ from sim.routing.affinity import AdapterAffinity, PrefixAffinity
 from sim.routing.bandit import Bandit
 from sim.routing.base import FleetView, Outcome, Policy, PoolView, Router
 from sim.routing.cascade import Cascade, EdgeAnswerCloudValidate
+from sim.routing.clean import CarbonBrevity, TemporalShift
 from sim.routing.combined import PrivacyPin, Stale
 from sim.routing.handoff import PrefillDecodeSplit, TokenMigration
 from sim.routing.hybrid import LengthThreshold, Spillover
@@ -23,6 +24,7 @@ from sim.routing.static import CloudOnly, DeviceOnly, EdgeOnly, Random, RoundRob
 __all__ = [
     "AdapterAffinity",
     "Bandit",
+    "CarbonBrevity",
     "CarbonSLO",
     "Cascade",
     "CloudOnly",
@@ -56,6 +58,7 @@ __all__ = [
     "Router",
     "Spillover",
     "Stale",
+    "TemporalShift",
     "Timeout",
     "TokenMigration",
     "Weighted",

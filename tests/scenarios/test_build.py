@@ -206,6 +206,15 @@ def test_network_energy_is_filled_in_by_medium_where_a_link_does_not_say() -> No
     assert built("network_energy=low").kinds["assumed"] == built().kinds["assumed"] + 3
 
 
+def test_a_grid_by_the_hours_of_the_day_repeats_them() -> None:
+    signal = built("fleet=solar_day").fleet.sites[0].intensity
+    assert [signal.at(hour * 3600.0) for hour in (0, 12, 20, 24, 36)] == [330.0, 90.0, 400.0, 330.0, 90.0]
+    shifted = built("fleet=solar_day", "start_utc='2024-06-01T10:00'").fleet.sites[0].intensity
+    assert shifted.at(2 * 3600.0) == 90.0
+    with pytest.raises(InputError, match="24 values"):
+        built("fleet=single", "fleet.grid={hours:[1,2,3]}")
+
+
 def test_an_hourly_grid_starts_where_the_run_does(tmp_path: Path) -> None:
     path = tmp_path / "grid_lca.csv"
     path.write_text("datetime_utc,AA\n2024-01-01 00:00:00,100\n2024-01-01 01:00:00,200\n2024-01-01 02:00:00,300\n")
