@@ -117,33 +117,49 @@ def _pool(name: str, pool: Section, catalogue: Catalogue, start_utc: str | None)
         embodied = embodied_of(pool, xpu, xpu_entry)
         shares = shares_of(pool)
     draft = pool.get("draft", text, None)
-    made = Pool(
-        name=name,
-        model=catalogue.model(pool.need("model", text), pool.path("model")),
-        draft=catalogue.model(draft, pool.path("draft")) if draft is not None else None,
-        xpu=xpu,
-        replicas=pool.get("replicas", integer(1), 1),
-        tp=pool.get("tp", integer(1), 1),
-        pp=pool.get("pp", integer(1), 1),
-        dp=pool.get("dp", integer(1), 1),
-        expert_parallel=pool.get("expert_parallel", boolean, False),
-        interconnect=catalogue.interconnect(pool.get("interconnect", text, None), pool.path("interconnect")),
-        prefill_replicas=pool.get("prefill_replicas", integer(0), 0),
-        kv_link=catalogue.interconnect(pool.get("kv_link", text, None), pool.path("kv_link")),
-        node_xpus=pool.get("node_xpus", integer(1), None),
-        internode=catalogue.interconnect(pool.get("internode", text, None), pool.path("internode")),
-        precision=pool.get("precision", _PRECISION, "bf16"),
-        kv_precision=pool.get("kv_precision", _PRECISION, None),
-        engine=engine,
-        host=host,
-        cost=cost,
-        embodied=embodied,
-        embodied_shares=shares,
-        balancer=pool.get("balancer", text, None),
-        outages=pool.get("outages", check_outages, ()),
-    )
+    with renamed(f"pools.{name}", pool.key):
+        made = Pool(
+            name=name,
+            model=catalogue.model(pool.need("model", text), pool.path("model")),
+            draft=catalogue.model(draft, pool.path("draft")) if draft is not None else None,
+            xpu=xpu,
+            replicas=pool.get("replicas", integer(1), 1),
+            tp=pool.get("tp", integer(1), 1),
+            pp=pool.get("pp", integer(1), 1),
+            dp=pool.get("dp", integer(1), 1),
+            expert_parallel=pool.get("expert_parallel", boolean, False),
+            interconnect=catalogue.interconnect(pool.get("interconnect", text, None), pool.path("interconnect")),
+            prefill_replicas=pool.get("prefill_replicas", integer(0), 0),
+            kv_link=catalogue.interconnect(pool.get("kv_link", text, None), pool.path("kv_link")),
+            node_xpus=pool.get("node_xpus", integer(1), None),
+            internode=catalogue.interconnect(pool.get("internode", text, None), pool.path("internode")),
+            precision=pool.get("precision", _PRECISION, "bf16"),
+            kv_precision=pool.get("kv_precision", _PRECISION, None),
+            engine=engine,
+            host=host,
+            cost=cost,
+            embodied=embodied,
+            embodied_shares=shares,
+            balancer=pool.get("balancer", text, None),
+            outages=pool.get("outages", check_outages, ()),
+            **_power(pool, catalogue),
+        )
     pool.finish()
     return made
+
+
+def _power(pool: Section, catalogue: Catalogue) -> dict[str, Any]:
+    """Cap and limit of the clock of a pool's xPUs, and what lower clocks do."""
+    cap_w = pool.get("power_cap_w", number("a power > 0 W, or null", above=0.0), None)
+    limit = pool.get("clock_limit", number("a share of the clock in (0, 1]", above=0.0, high=1.0), 1.0)
+    law = pool.get("clock_law", text, "dvfs")
+    if cap_w is None and limit == 1.0:
+        return {}
+    return {
+        "power_cap_w": cap_w,
+        "clock_limit": limit,
+        "clock_law": catalogue.clock_law(law, pool.path("clock_law")),
+    }
 
 
 def _engine(engine: Section) -> EngineSettings:

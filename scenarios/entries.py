@@ -11,6 +11,7 @@ from scenarios.schema import nearest
 from sim.errors import InputError
 from sim.hardware import catalogue
 from sim.hardware.catalogue import Entry
+from sim.hardware.clock_law import ClockLaw
 from sim.hardware.collectives import Interconnect
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
@@ -53,6 +54,10 @@ class Catalogue:
         if name is None:
             return xpu
         return catalogue.with_stack(xpu, self.entry("stack", name, key).id, self.search)
+
+    def clock_law(self, name: str, key: str) -> ClockLaw:
+        """What lower clocks do to speed and power, by id."""
+        return catalogue.clock_law(self.entry("clock_law", name, key).id, self.search)
 
     def model(self, name: str, key: str) -> Model:
         """A model by id, Hugging Face name or alias."""

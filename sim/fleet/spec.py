@@ -15,6 +15,7 @@ from sim.errors import InputError, instance, instances, number, provider, whole
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
 from sim.fleet.outages import check_outages
+from sim.hardware.clock_law import ClockLaw
 from sim.hardware.collectives import Interconnect
 from sim.hardware.deployment import Deployment
 from sim.hardware.model import Model
@@ -78,6 +79,9 @@ class Pool:
         timing: what makes the timing model of a replica; `RooflineTiming` or one's own `StepTiming`.
         outages: (start, end) of each time at which it is out of service, in order [s]. What it has then fails, and it
             starts empty; it draws idle power meanwhile.
+        power_cap_w: power that each xPU may draw [W]; None for its own limit.
+        clock_limit: highest clock that each xPU may run at, as a share of what it can do.
+        clock_law: what lower clocks do to speed and power (`sim.hardware.clock`); needed with either.
         balancer: how requests spread over replicas (`sim.fleet.balancers.BALANCERS`); None follows the router.
     """
 
@@ -107,6 +111,9 @@ class Pool:
     embodied_shares: Mapping[str, Embodied | None] = field(default_factory=dict)
     outages: tuple[tuple[float, float], ...] = ()
     dp: int = 1
+    power_cap_w: float | None = None
+    clock_limit: float = 1.0
+    clock_law: ClockLaw | None = None
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")
@@ -131,6 +138,7 @@ class Pool:
         self._check_draft(key)
         self._check_handover(key)
         self._check_ranks(key)
+        self._check_clock(key)
         if self.host is not None:
             instance(f"{key}.host", self.host, Host, "a Host, or None to leave it out")
         if self.cost is not None:
@@ -185,6 +193,21 @@ class Pool:
                 raise InputError(f"{key}.dp", self.dp, f"1 with {name}")
         if self.engine.speculative_tokens:
             raise InputError(f"{key}.dp", self.dp, "1 with engine.speculative_tokens")
+
+    def _check_clock(self, key: str) -> None:
+        xpu = self.xpu
+        accepted = (
+            f"more than static_w ({xpu.power.static_w:g} W) and at most tdp_w ({xpu.tdp_w:g} W) of {xpu.id}, or null"
+        )
+        if self.power_cap_w is not None:
+            number(f"{key}.power_cap_w", self.power_cap_w, accepted, above=xpu.power.static_w, high=xpu.tdp_w)
+        law, limit = self.clock_law, self.clock_limit
+        lowest = 0.0 if law is None else law.lowest
+        number(
+            f"{key}.clock_limit", limit, f"a share of the clock from {lowest:g} to 1", above=0.0, low=lowest, high=1.0
+        )
+        if law is None and (self.power_cap_w is not None or limit < 1.0):
+            raise InputError(f"{key}.clock_law", None, "a ClockLaw, such as catalogue.clock_law('dvfs')")
 
     @property
     def drafting_model(self) -> Model | None:
@@ -241,6 +264,9 @@ class Pool:
             self.engine.max_num_batched_tokens,
             self.engine.penalized_sampling,
             self.dp,
+            self.power_cap_w,
+            self.clock_limit,
+            self.clock_law,
         )
 
 

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import yaml
 
 from sim.errors import InputError
+from sim.hardware.clock_law import BITS_PER_BYTE, ClockLaw
 from sim.hardware.keys import MODEL_KEYS, STACK_KEYS, TEXT_KEYS, XPU_KEYS, Units, convert
 from sim.hardware.model import Model, Vision
 from sim.hardware.xpu import XPU, PowerCoefficients, TimingCoefficients
@@ -123,6 +124,14 @@ def with_stack(chip: XPU, name: str, search: Iterable[str | Path] = ()) -> XPU:
     origin = {f"timing.{key}": entry.provenance[key] for key in own}
     timing = dataclasses.replace(chip.timing, **own)
     return dataclasses.replace(chip, timing=timing, provenance={**chip.provenance, **origin})
+
+
+def clock_law(name: str = "dvfs", search: Iterable[str | Path] = ()) -> ClockLaw:
+    """What lower clocks do to speed and power, by id; see `load_entry`."""
+    entry = load_entry("clock_law", name, search)
+    memory = entry.values.get("memory_pj_per_bit", {})
+    by_type = {kind: value * 1e-12 * BITS_PER_BYTE for kind, value in memory.items() if isinstance(value, (int, float))}
+    return _construct(entry, ClockLaw, {**entry.values, "memory_j_per_byte": by_type})
 
 
 def model(name: str, search: Iterable[str | Path] = ()) -> Model:

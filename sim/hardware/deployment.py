@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from sim.errors import InputError
+from sim.hardware.clock_law import ClockLaw
 from sim.hardware.collectives import Interconnect
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU
@@ -25,6 +26,9 @@ class Deployment:
         interconnect: what joins the xPUs of a node; None for what the xPU's own entry has.
         node_xpus: xPUs a node; None if all stand in one. internode: what joins nodes.
         budget: most tokens a micro-batch of a pipeline may process.
+        power_cap_w: power that each xPU may draw [W]; None for its own limit.
+        clock_limit: clock that each xPU may run at, as a share of its highest.
+        clock_law: what lower clocks do; needed with either (`sim.hardware.clock`).
     """
 
     model: Model
@@ -41,6 +45,15 @@ class Deployment:
     budget: int = 2048
     penalized_sampling: bool = False
     dp: int = 1
+    power_cap_w: float | None = None
+    clock_limit: float = 1.0
+    clock_law: ClockLaw | None = None
+
+    @property
+    def clocked(self) -> bool:
+        """Whether a cap or a limit may lower clocks."""
+        most_w = min(self.xpu.tdp_w, self.xpu.power.peak_w or self.xpu.tdp_w)
+        return self.clock_limit < 1.0 or (self.power_cap_w is not None and self.power_cap_w < most_w)
 
     @property
     def kv_bytes_per_token_and_xpu(self) -> float:

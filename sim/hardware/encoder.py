@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sim.errors import InputError
+from sim.hardware.clock import Governor
 from sim.hardware.deployment import Deployment
 from sim.hardware.model import Vision
 from sim.request import Request
@@ -42,6 +44,7 @@ def encoder(pool: Pool) -> Callable[[Request], complex]:
     The function raises InputError for a request with images where the pool's model has no vision tower.
     """
     vision, deployment = pool.model.vision, pool.deployment()
+    governor = Governor(deployment) if deployment.clocked else None
     known: dict[float, complex] = {}
 
     def encode(request: Request) -> complex:
@@ -53,7 +56,10 @@ def encoder(pool: Pool) -> Callable[[Request], complex]:
             raise InputError(f"pools.{pool.name}.model", pool.model.id, accepted)
         tokens = request.traits.image_tokens / images
         if tokens not in known:
-            known[tokens] = encode_image(vision, deployment, tokens)
+            charge = encode_image(vision, deployment, tokens)
+            if governor is not None:
+                charge = governor.charge(charge, partial(encode_image, vision, tokens=tokens))
+            known[tokens] = charge
         return images * known[tokens]
 
     return encode

@@ -20,6 +20,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from sim.errors import InputError
+from sim.hardware.clock import ClockedGroupTiming, ClockedTiming
 from sim.hardware.collectives import send_s
 from sim.hardware.deployment import Deployment
 from sim.hardware.expert_group import group_timing
@@ -29,6 +31,12 @@ from sim.hardware.timing import RooflineTiming, StepCost, StepTiming
 def timing_of(deployment: Deployment, make: Callable[[Deployment], StepTiming] = RooflineTiming) -> StepTiming:
     """The timing of a replica: that of one stage's worth of xPUs as `make` has it, in a pipeline if there is one; or of
     one rank of a data-parallel group."""
+    if deployment.clocked:
+        if make is not RooflineTiming:
+            raise InputError("timing", make, "RooflineTiming with power_cap_w or clock_limit")
+        if deployment.dp > 1:
+            return ClockedGroupTiming(deployment)
+        make = ClockedTiming
     if deployment.dp > 1:
         return group_timing(deployment, make)
     if deployment.pp == 1:

@@ -277,6 +277,19 @@ CASES: dict[str, tuple[Sequence[str], Sequence[str]]] = {
         ["run", f"{POOL}.embodied={{{{method:act,lifetime_years:0}}}}"],
         [f"{POOL}.embodied.lifetime_years=0", "> 0"],
     ),
+    "power cap below what a busy chip draws": (
+        ["run", f"{POOL}.power_cap_w=10"],
+        [f"{POOL}.power_cap_w=10", "more than static_w", "at most tdp_w (700 W) of h100_sxm"],
+    ),
+    "clock limit above the clock": (
+        ["run", f"{POOL}.clock_limit=1.2"],
+        [f"{POOL}.clock_limit=1.2", "(0, 1]"],
+    ),
+    "clock limit below the lowest": (["run", f"{POOL}.clock_limit=0.01"], [f"{POOL}.clock_limit=0.01", "from 0.15"]),
+    "no such clock law": (
+        ["run", f"{POOL}.clock_limit=0.9", f"{POOL}.clock_law=ohm"],
+        [f"{POOL}.clock_law='ohm'", "hybridfleet list clock_laws"],
+    ),
     "active hours of zero": (
         ["run", f"{POOL}.embodied={{{{method:act,active_hours:0}}}}"],
         [f"{POOL}.embodied.active_hours=0", "> 0"],
