@@ -145,7 +145,7 @@ def _pool(row: Row, given: Mapping[str, Any], search: Sequence[Path]) -> Pool:
     }
     if "xpu" not in given:
         try:
-            stated["xpu"] = xpu_named(row.text("hardware"), search)
+            stated["xpu"] = xpu_named(row.text("hardware"), search, largest=True)
         except InputError as error:
             raise InputError("hardware", error.value, error.accepted, row.where) from None
     pool = pool_of(stated, given, search, row.where)

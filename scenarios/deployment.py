@@ -41,7 +41,7 @@ _GIGABYTES = re.compile(r"(\d+)g(?:i?b)?")
 _MEMORY_TOLERANCE = 0.1
 
 
-def xpu_named(hint: str, search: Sequence[Path] = (), memory_bytes: float | None = None) -> str:
+def xpu_named(hint: str, search: Sequence[Path] = (), memory_bytes: float | None = None, largest: bool = False) -> str:
     """Id of the xPU that a text names: ``h100_sxm`` for "NVIDIA H100 80GB HBM3", ``rtx_4090`` for "rtx4090_run1".
 
     Words are compared whole, as they stand together or apart; an entry gives way to one whose name contains its own.
@@ -51,6 +51,7 @@ def xpu_named(hint: str, search: Sequence[Path] = (), memory_bytes: float | None
         hint: name of a device or of a folder.
         search: further folders of entries.
         memory_bytes: memory the device reported, to catch a board of the same name with another size [bytes].
+        largest: where nothing tells the sizes of one board apart, take the one with the most memory.
 
     Raises:
         InputError: no entry or several fit; the message asks for ``xpu=``.
@@ -62,19 +63,23 @@ def xpu_named(hint: str, search: Sequence[Path] = (), memory_bytes: float | None
     variants = {word for word in words if word in _VARIANTS}
     words = [word for word in words if word not in variants]
     joined = {"".join(words[start:end]) for end in range(1, len(words) + 1) for start in range(end)}
-    found: dict[str, str] = {}
+    boards: list[tuple[str, str, set[str], bool]] = []  # entry, chip, its size where the name has one, named in full
     for name in catalogue.list_entries("xpu", search):
         parts = [part for part in name.lower().split("_") if not _SOCKETS.fullmatch(part)]
         if variants != {part for part in parts if part in _VARIANTS}:
             continue
         parts = [part for part in parts if part not in _VARIANTS]
         chip = "".join(part for part in parts if not _GIGABYTES.fullmatch(part))
-        size = {part for part in parts if _GIGABYTES.fullmatch(part)}
-        if "".join(parts) in joined or (chip in joined and (size <= sizes or not sizes)):
-            found[name] = chip
+        if chip in joined or "".join(parts) in joined:
+            boards.append((name, chip, {p for p in parts if _GIGABYTES.fullmatch(p)}, "".join(parts) in joined))
+    # a bare number is a size where a board comes in it: A100-80
+    sizes |= {f"{word}gb" for word in split} & {size for _, _, size_of, _ in boards for size in size_of}
+    found = {name: chip for name, chip, size, whole in boards if whole or size <= sizes or not sizes}
     best = [name for name, key in found.items() if not any(key != other and key in other for other in found.values())]
     if len(best) > 1 and memory_bytes is not None:
         best = [name for name in best if _fits(name, memory_bytes, search)] or best
+    if len(best) > 1 and largest and len({found[name] for name in best}) == 1:
+        best = [max(best, key=lambda name: catalogue.xpu(name, search).memory_bytes)]
     if len(best) != 1:
         raise InputError("xpu", hint, f"{accepted} ({' and '.join(best)} fit)" if best else accepted)
     stated = catalogue.xpu(best[0], search).memory_bytes

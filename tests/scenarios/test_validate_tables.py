@@ -117,6 +117,7 @@ def test_a_comparison_pools_gaps_and_skips_single_tokens() -> None:
         ("H100", "h100_sxm"),
         ("NVIDIA A100-SXM4-40GB", "a100_sxm_40gb"),
         ("a100-80gb", "a100_sxm_80gb"),
+        ("A100-80", "a100_sxm_80gb"),
         ("NVIDIA RTX PRO 6000 Blackwell Server Edition", "rtx_pro_6000"),
         ("NVIDIA RTX 6000 Ada Generation", "rtx_6000_ada"),
         ("rtxpro6000_llama31_8b", "rtx_pro_6000"),
@@ -137,6 +138,13 @@ def test_devices_are_found_by_name(hint: str, expected: str | None) -> None:
             xpu_named(hint)
     else:
         assert xpu_named(hint) == expected
+
+
+def test_a_table_that_leaves_the_memory_open_means_the_larger_board() -> None:
+    assert xpu_named("A100-SXM", largest=True) == "a100_sxm_80gb"
+    assert xpu_named("NVIDIA A100-SXM4-40GB", largest=True) == "a100_sxm_40gb"
+    with pytest.raises(InputError, match="xpu"):
+        xpu_named("rtx4090_and_l4", largest=True)
 
 
 def test_a_device_of_another_size_is_refused() -> None:
