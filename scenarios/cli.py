@@ -18,6 +18,7 @@ COMMANDS = {
     "validate": ("scenarios.validate", "compare with measurements of real engines"),
     "calibrate": ("scenarios.calibrate", "fit an xPU's coefficients, of timing or of power, to measurements"),
     "reproduce": ("scenarios.reproduce", "run a published study, and say which of its claims hold"),
+    "size": ("scenarios.size", "how many xPUs training, fine-tuning and inference of a model need"),
     "list": ("scenarios.listing", "what can be chosen, with sources: xpus, models, routers, workloads, fleets, ..."),
     "describe": ("scenarios.describe", "what a trace or workload holds: rate, burstiness, lengths, prefixes, turns"),
     "export": ("scenarios.export", "a run as an inventory after the GHG Protocol's scopes"),
