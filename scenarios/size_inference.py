@@ -13,6 +13,7 @@ from scenarios.build import build_workload
 from scenarios.schema import Section
 from scenarios.size_inputs import SizeInputs, scenario_file
 from scenarios.size_training import whole_nodes
+from sim.accounting.cost import Rent
 from sim.errors import InputError
 from sim.fleet.leg import REJECTED
 from sim.fleet.spec import Fleet, Pool, Site
@@ -219,6 +220,8 @@ def _count(closed: SteadyState, inputs: SizeInputs) -> int:
 def _serve(pool: Pool, site: Site, rate: float, count: int, inputs: SizeInputs) -> Result:
     """A run of one replica at a rate."""
     workload = _workload(inputs, rate, count)
+    if isinstance(pool.cost, Rent):  # a fleet that serves for days is billed as it is provisioned; this run is short
+        pool = replace(pool, cost=replace(pool.cost, billing_unit_s=0.0))
     fleet = Fleet((replace(site, pools=(pool,)),))
     warm = _WARM * count / rate
     return run(fleet, workload, LeastOutstanding(), seed=inputs.inference.seed, warmup_s=warm, oversize="reject")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.accounting.cost import CostRates
+from sim.accounting.billing import billed_s
+from sim.accounting.cost import CostModel
 from sim.accounting.signal import Signal
 from sim.errors import number
 from sim.fleet.spec import Pool
@@ -19,7 +20,7 @@ class JobRates:
         xpu_w, host_w: power of an xPU, and of its share of the server [W].
         pue: power usage effectiveness of the building.
         intensity: carbon intensity of its electricity [g CO2e/kWh].
-        cost: of an xPU second and a joule; None where not known.
+        cost: how the xPUs are paid for; None where not known.
         embodied_g_per_xpu_s: low, central and high carbon of making it all [g CO2e/s]; None where not known.
     """
 
@@ -27,7 +28,7 @@ class JobRates:
     host_w: float
     pue: float
     intensity: Signal
-    cost: CostRates | None
+    cost: CostModel | None
     embodied_g_per_xpu_s: tuple[float, float, float] | None
 
 
@@ -66,7 +67,7 @@ def job_rates(pool: Pool, intensity: Signal, pue: float, power_share: float) -> 
         host.power_w if host is not None else 0.0,
         over,
         intensity,
-        pool.cost.rates() if pool.cost is not None else None,
+        pool.cost,
         embodied,
     )
 
@@ -76,11 +77,21 @@ def job_account(xpus: float, seconds: float, rates: JobRates) -> JobAccount:
     xpu_s = xpus * seconds
     watts = xpus * (rates.xpu_w + rates.host_w) * rates.pue
     energy_j = watts * seconds
-    embodied, cost = rates.embodied_g_per_xpu_s, rates.cost
+    embodied = rates.embodied_g_per_xpu_s
     return JobAccount(
         xpu_s,
         energy_j,
         watts * rates.intensity.integral(0.0, seconds) / JOULES_PER_KWH,
         None if embodied is None else (embodied[0] * xpu_s, embodied[1] * xpu_s, embodied[2] * xpu_s),
-        None if cost is None else cost.usd_per_xpu_s * xpu_s + cost.usd_per_facility_j * energy_j,
+        None if rates.cost is None else _usd(rates.cost, xpus, seconds, watts),
     )
+
+
+def _usd(cost: CostModel, xpus: float, seconds: float, watts: float) -> float:
+    """Billed time of the xPUs, and electricity at its price of the moment [USD]."""
+    prices = cost.rates()
+    if prices.tariff is not None:
+        electricity = watts * prices.tariff.integral(0.0, seconds) / JOULES_PER_KWH
+    else:
+        electricity = prices.usd_per_facility_j * watts * seconds
+    return prices.usd_per_xpu_s * xpus * billed_s(cost, (), seconds) + electricity

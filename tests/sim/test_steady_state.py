@@ -7,8 +7,10 @@ from dataclasses import replace
 import pytest
 
 from sim import Constant, Fleet, Pool, Rent, Site, act_of, catalogue, run
+from sim.accounting.cost import Owned
 from sim.accounting.embodied import published
 from sim.accounting.job import job_account, job_rates
+from sim.accounting.tariff import ClockTariff
 from sim.errors import InputError
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.spec import Host
@@ -76,6 +78,14 @@ def test_the_books_of_a_job_by_hand() -> None:
     assert account.embodied_g is not None
     assert account.embodied_g[1] == pytest.approx(32 * 1000 * (100 / (5 * year) + 500 / (4 * year)))
     assert account.embodied_g[0] == pytest.approx(32 * 1000 * (50 / (5 * year) + 500 / (4 * year)))
+
+
+def test_a_job_pays_started_units_and_the_tariff_of_the_moment() -> None:
+    rented = replace(_pool(), cost=Rent(3.6, billing_unit_s=3600.0))
+    assert job_account(2, 3601.0, job_rates(rented, Constant(0.0), 1.0, 1.0)).usd == pytest.approx(2 * 2 * 3.6)
+    owned = replace(_pool(), cost=Owned(0.0, tariff=ClockTariff([0.1] * 12 + [0.3] * 12, "UTC", "2024-01-01")))
+    account = job_account(1, 86400.0, job_rates(owned, Constant(0.0), 1.0, 1.0))
+    assert account.usd == pytest.approx(account.energy_j / 3.6e6 * 0.2)
 
 
 def test_what_is_unknown_of_a_job_stays_unknown() -> None:
