@@ -120,17 +120,25 @@ def _experience(result: Result, mask: Mask, samples: Iterable[GapSample]) -> Sec
             "counted": len(met),
             "slo_met": met.sum(),
         },
-        **{name: distribution(column[name][done]) for name in ("ttft_s", "ttfv_s", "tpot_s")},
+        **{name: distribution(column[name][done]) for name in ("ttft_s", "ttfv_s", "first_audio_s", "tpot_s")},
         "itl_s": itl,
         **{name: distribution(column[name][done]) for name in ("e2e_s", "queue_s")},
         "goodput_rps": goodput(met, result.observed_s),
         "slo_attainment": _ratio(int(met.sum()), len(met)),
+        **_deadlines(column, counted, done),
         "token_qoe": _ratio(float(qoe.sum()), len(qoe)),
         "token_qoe_v2": _ratio(float(column["token_qoe_v2"][counted].sum()), len(met)),
         "token_qoe_share_095": _ratio(int((qoe >= GOOD_TOKEN_QOE).sum()), len(qoe)),
         "answer_quality": _ratio(float(column["quality"][done].sum()), int(done.sum())),
         **(_several_legs(column, mask) if result.legs is not None else {}),
     }
+
+
+def _deadlines(column: Columns, counted: Mask, done: Mask) -> Section:
+    """How many counted requests had a deadline, and the share of those that were done by then."""
+    due = counted & ~np.isnan(column["deadline_s"])
+    kept = due & done & (column["e2e_s"] <= column["deadline_s"])
+    return {"deadlines": int(due.sum()), "deadlines_met": _ratio(int(kept.sum()), int(due.sum()))}
 
 
 def _several_legs(column: Columns, mask: Mask) -> Section:
@@ -270,7 +278,8 @@ def _served(result: Result) -> Section:
 
 
 def _bounds(slo: SLOClass) -> Section:
-    names = ("ttft_s", "ttfv_s", "tpot_s", "e2e_s", "expected_ttft_s", "digest_tokens_per_s")
+    names = ("ttft_s", "ttfv_s", "first_audio_s", "sentence_tokens", "tts_s", "tpot_s", "e2e_s", "expected_ttft_s",
+             "digest_tokens_per_s")  # fmt: skip
     return {name: getattr(slo, name) for name in names}
 
 

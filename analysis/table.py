@@ -88,11 +88,14 @@ def _lines(columns: list[Section]) -> Iterator[tuple[str, str, list[str]]]:
     requests = [section["requests"] for section in columns]
     yield "QoE", "requests completed / arrived", [f"{r['completed']:,} / {r['arrived']:,}" for r in requests]
     yield "QoE", "SLO attainment [%]", [percent(section["slo_attainment"]) for section in columns]
+    if any(section["deadlines"] for section in columns):
+        yield "QoE", "deadlines met [%]", [percent(section["deadlines_met"]) for section in columns]
     yield "QoE", "goodput [requests/s]", _scaled(columns, itemgetter("goodput_rps"))
     yield "QoE", "token-timeline QoE [0 to 1]", _scaled(columns, itemgetter("token_qoe"))
     for metric, label, unit, scale in (
         ("ttft_s", "TTFT", "s", 1.0),
         *([("ttfv_s", "first visible token", "s", 1.0)] if columns[-1]["reasoning_tokens"] else []),
+        *([("first_audio_s", "first sound", "s", 1.0)] if columns[-1]["first_audio_s"]["p50"] is not None else []),
         ("tpot_s", "TPOT", "ms", 1e3),
         ("itl_s", "ITL", "ms", 1e3),
         ("e2e_s", "E2E", "s", 1.0),

@@ -21,6 +21,7 @@ from sim.routing.base import Router
 from sim.workload.base import Workload
 
 GROUPS = ("workload", "slo", "fleet", "router", "quality", "network_energy")
+SPEECH = ("first_audio_s", "tts_s")  #: keys of SLO classes that are spoken
 OVERSIZE = ("error", "reject")
 _POSITIVE: Check[float] = number("a number > 0, or null", above=0.0)
 
@@ -155,8 +156,8 @@ def _plugin(section: Section, plugins: Collection[str]) -> Any:
 
 
 def _slo_class(row: Section) -> SLOClass:
-    bounds = {}
-    for name in ("ttft_s", "ttfv_s", "tpot_s", "e2e_s", "expected_ttft_s", "digest_tokens_per_s"):
+    bounds: dict[str, Any] = {"sentence_tokens": row.get("sentence_tokens", integer(), 0)}
+    for name in ("ttft_s", "ttfv_s", "tpot_s", "e2e_s", "expected_ttft_s", "digest_tokens_per_s", *SPEECH):
         value = row.get(name, number("a number, or null"), None)
         if value is not None:
             bounds[name] = value

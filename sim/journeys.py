@@ -37,7 +37,7 @@ STREAM, SHOWN, PARTS = range(3)  #: how an answer comes: a leg as it streams, al
 FIELDS = (
     "request_id", "arrival_s", "status", "slo_class", "prompt_tokens", "output_tokens", "answer", "kind", "first_s",
     "last_s", "itl_max_s", "token_qoe", "token_qoe_v2", "legs", "escalations", "network_j", "quality",
-    "context_tokens", "retrieval_s",
+    "context_tokens", "retrieval_s", "sentence_s", "deadline_s",
 )  # fmt: skip
 #: columns of a leg that a request sums over its legs
 SUMS = (
@@ -172,9 +172,10 @@ class Journeys:
             self._useful[leg.request.id] = leg.useful and useful
         tokens = sum(part.count for part in answer.parts)
         first, last = legs[0], legs[-1]
-        kind, first_s, last_s, longest, score, score_v2 = STREAM, np.nan, np.nan, np.nan, np.nan, np.nan
+        kind, first_s, last_s, longest, score, score_v2, sentence_s = STREAM, *(np.nan,) * 6
         if answer.shown_s is not None:
             kind, first_s, last_s, longest = SHOWN, answer.shown_s, answer.shown_s, 0.0
+            sentence_s = answer.shown_s
         elif len(legs) > 1 or tokens != first.request.output or answer.parts[0].start:
             kind = PARTS
             times = np.concatenate([self._client_times(part) for part in answer.parts])
@@ -182,6 +183,7 @@ class Journeys:
             first_s, last_s = float(times[0]), float(times[-1])
             longest = float(np.diff(times).max()) if len(times) > 1 else np.nan
             slo = self.run.observer.slo_classes[journey.request.slo_class]
+            sentence_s = float(times[min(max(slo.sentence_tokens, 1), len(times)) - 1])
             times -= journey.request.arrival_s
             score = qoe.token_qoe_v1_walk(times, slo.expected_ttft_s, slo.digest_tokens_per_s)
             score_v2 = qoe.token_qoe_v2_walk(times, slo.expected_ttft_s, slo.digest_tokens_per_s)
@@ -190,7 +192,8 @@ class Journeys:
         if quality is None:
             quality = self.run.quality.correct(journey.request, author.pool.name)
         number = (first if kind == PARTS else last).request.id
-        self._record(journey, COMPLETED, tokens, number, kind, first_s, last_s, longest, score, score_v2, quality)
+        record = kind, first_s, last_s, longest, score, score_v2, quality, sentence_s
+        self._record(journey, COMPLETED, tokens, number, *record)
 
     @staticmethod
     def _client_times(part: Part) -> FloatArray:
@@ -205,15 +208,15 @@ class Journeys:
     def _unanswered(self, journey: Journey, status: int, last: Leg | None) -> None:
         number = -1 if last is None else last.request.id
         nan = np.nan
-        self._record(journey, status, 0, number, STREAM, nan, nan, nan, 0.0, 0.0, nan)
+        self._record(journey, status, 0, number, STREAM, nan, nan, nan, 0.0, 0.0, nan, nan)
 
     def _record(self, journey: Journey, status: int, tokens: int, number: int, *rest: float) -> None:
         request = journey.request
-        kind, first_s, last_s, longest, score, score_v2, quality = rest
+        kind, first_s, last_s, longest, score, score_v2, quality, sentence_s = rest
         self._records.append(
             (request.id, request.arrival_s, status, request.slo_class, request.prompt, tokens, number, kind, first_s,
              last_s, longest, score, score_v2, len(journey.legs), journey.escalations, journey.network_j, quality,
-             journey.context_tokens, journey.retrieval_s)
+             journey.context_tokens, journey.retrieval_s, sentence_s, request.traits.deadline_s)
         )  # fmt: skip
 
     def close_open(self) -> None:
@@ -295,10 +298,12 @@ class Journeys:
         for name in ("ttft_s", "tpot_s", "e2e_s", "uplink_s", "queue_s", "prefill_s", "decode_s", "downlink_s",
                      "itl_max_s", "retrieval_s"):  # fmt: skip
             columns[name] = np.where(done, columns[name], np.nan)
-        keys = ("ttft_s", "tpot_s", "e2e_s", "ttfv_s")
-        bounds = [np.array([getattr(each, key) for each in classes])[slo] for key in keys]
-        met = qoe.slo_met(columns["ttft_s"], columns["tpot_s"], columns["e2e_s"], *bounds[:3])
-        columns["slo_met"] = done & met & (np.isinf(bounds[3]) | (columns["ttfv_s"] <= bounds[3]))
+        heard = self.run.observer.speech.sounds(own["sentence_s"] - arrival, slo)
+        heard = np.where(parts & (columns["reasoning_tokens"] > 0), np.nan, heard)
+        heard = np.where(other, heard, columns["first_audio_s"])
+        columns["first_audio_s"] = np.where(done, heard, np.nan)
+        columns["deadline_s"] = np.where(np.isinf(own["deadline_s"]), np.nan, own["deadline_s"])
+        columns["slo_met"] = done & qoe.all_met(columns, classes)
 
 
 def _of_legs(legs: Columns, answer: IntArray, count: int) -> Columns:

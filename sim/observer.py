@@ -23,6 +23,7 @@ from sim.serving.detokenizer import Detokenizer
 from sim.serving.sequence import Sequence
 from sim.serving.step_clock import Gaps
 from sim.serving.timer import Timer
+from sim.speech import Speech
 from sim.stalls import Stalls
 from sim.timeline import Series
 from sim.visible import Hidden, seen, token_at
@@ -36,7 +37,7 @@ FIELDS = (
     "queued_s", "scheduled_s", "first_s", "last_s", "downlink_s", "row", "last_row", "preemptions", "cached_tokens",
     "prefill_s", "prefill_j", "prefill_g", "decode_s", "decode_j", "decode_g", "waste_s", "waste_j", "waste_g",
     "prefill_facility_j", "decode_facility_j", "waste_facility_j", "tenant",
-    "prefill_usd", "decode_usd", "waste_usd",
+    "deadline_s", "prefill_usd", "decode_usd", "waste_usd",
 )  # fmt: skip
 COLUMN = {name: index for index, name in enumerate(FIELDS)}
 #: five more, found when the clocks are folded; delays are those of the first and last token behind the engine
@@ -52,6 +53,11 @@ NOWHERE = (0.0, 0.0, 0.0)
 def prices_of(seq: Sequence) -> tuple[float, ...]:
     """Energy of its phases times the tariff, where that varies [J USD/kWh]."""
     return tuple(getattr(weight, "usd", 0.0) for weight in (seq.prefill_g, seq.decode_g, seq.waste_g))
+
+
+def whose(request: Request) -> tuple[int, float]:
+    """Tenant and deadline of a request."""
+    return request.traits.tenant, request.traits.deadline_s
 
 
 def flat_table(rows: list[tuple[Any, ...]], columns: int) -> FloatArray:
@@ -107,6 +113,7 @@ class Observer:
         }
         self._stalls = Stalls(pools)
         self.hidden = Hidden()
+        self.speech = Speech(slo_classes)
         # the clients' clock has a row a step, so it is written for fewer rows at once
         self._fold_rows = FOLD_ROWS // 8 if self._detokenizers else FOLD_ROWS
         self._halted = False
@@ -115,14 +122,14 @@ class Observer:
     def reject(self, request: Request) -> None:
         """No pool takes this request."""
         known = (request.id, request.arrival_s, REJECTED, request.slo_class, -1, -1, request.prompt, 0)
-        self.records.append((*known, *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant, *NOWHERE))
+        self.records.append((*known, *(np.nan,) * 5, 0, -1, 0, 0, *NOWHERE * 4, *whose(request), *NOWHERE))
         self.closed += 1
 
     def turn_away(self, pool: LivePool, request: Request, status: int, now: float) -> None:
         """A request ends at the door of a pool."""
         known = (request.id, request.arrival_s, status, request.slo_class, pool.index, -1, request.prompt, 0)
         times = (np.nan, -1.0, -1.0, now, np.nan)
-        self.records.append((*known, *times, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant, *NOWHERE))
+        self.records.append((*known, *times, 0, -1, 0, 0, *NOWHERE * 4, *whose(request), *NOWHERE))
         self.closed += 1
 
     def complete(self, pool: LivePool, replica: int, seq: Sequence) -> None:
@@ -154,7 +161,7 @@ class Observer:
              seq.queued_s, seq.scheduled_s, seq.first_s, last_s, downlink, seq.row, seq.last_row, seq.preemptions,
              seq.cached, prefill.real, prefill.imag, seq.prefill_g.real, decode.real, decode.imag, seq.decode_g.real,
              waste.real, waste.imag, seq.waste_g.real, seq.prefill_g.imag, seq.decode_g.imag, seq.waste_g.imag,
-             request.traits.tenant, *(NOWHERE if pool.tariff is None else prices_of(seq)))
+             *whose(request), *(NOWHERE if pool.tariff is None else prices_of(seq)))
         )  # fmt: skip
 
     def close(self, now: float) -> None:
@@ -164,7 +171,7 @@ class Observer:
             for request in pool.uploading.values():
                 self.records.append(
                     (request.id, request.arrival_s, IN_FLIGHT, request.slo_class, pool.index, -1, request.prompt, 0,
-                     np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 4, request.traits.tenant, *NOWHERE)
+                     np.nan, -1.0, -1.0, now, np.nan, 0, -1, 0, 0, *NOWHERE * 4, *whose(request), *NOWHERE)
                 )  # fmt: skip
         for pool, replica, engine in self._replicas:
             if engine.cuts:
@@ -277,6 +284,10 @@ class Observer:
         if hidden is not None:
             visible_s = token_at(rows, first, last, first_s, hidden, pace) + held[:, 0] - sent
             shown = tokens - hidden
+        sentence = self.speech.end_of_sentence(slo, tokens, hidden) if self.speech.spoken else None
+        sentence_s = visible_s
+        if sentence is not None:
+            sentence_s = token_at(rows, first, last, first_s, sentence, pace) + held[:, 0] - sent
         score = qoe.token_qoe_v1(visible_s, e2e, shown, expected, speed)
         score_v2 = qoe.token_qoe_v2(visible_s, shown, expected, speed)
         if (self._pace != 1.0).any():
@@ -297,6 +308,8 @@ class Observer:
             times = clocks.timeline(int(i), float(pace[i]), int(tokens[i]))
             if interrupted[i]:
                 times = self._hold_up(times, int(pool[i]), int(slo[i]), float(down[i]))
+            if sentence is not None:
+                sentence_s[i] = times[sentence[i]] - sent[i]
             longest[i] = np.diff(times).max() if len(times) > 1 else longest[i]
             if hidden is not None:
                 times = times[hidden[i] :]
@@ -307,6 +320,8 @@ class Observer:
         score[~done] = score_v2[~done] = 0.0
         if hidden is not None:
             self.hidden.keep(table[:, 0], hidden, np.where(done, visible_s, np.nan))
+        if sentence is not None:
+            self.speech.keep(table[:, 0], sentence_s)
         self._take_occupancy(table, pool)
         self._folded.append(np.column_stack((table, longest, score, score_v2, delays + held)))
 

@@ -6,12 +6,13 @@ All functions are pure and take arrays of one value a request; times in seconds.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from sim.errors import InputError
+from sim.errors import InputError, number, whole
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -26,6 +27,9 @@ class SLOClass:
             token, behind hidden thinking.
         expected_ttft_s: time after which a user begins to expect text [s] (token-timeline QoE).
         digest_tokens_per_s: speed at which a user takes text in [tokens/s] (token-timeline QoE).
+        first_audio_s: upper bound of the first sound of a spoken answer [s].
+        sentence_tokens: of its first sentence, which speech is made of once all of it is out; 0 for no speech.
+        tts_s: how long that takes until its first sound [s].
     """
 
     name: str = "chat"
@@ -35,13 +39,21 @@ class SLOClass:
     expected_ttft_s: float = 1.0
     digest_tokens_per_s: float = 4.8
     ttfv_s: float = math.inf
+    first_audio_s: float = math.inf
+    sentence_tokens: int = 0
+    tts_s: float = 0.0
 
     def __post_init__(self) -> None:
-        for key in ("ttft_s", "tpot_s", "e2e_s", "ttfv_s", "digest_tokens_per_s"):
+        for key in ("ttft_s", "tpot_s", "e2e_s", "ttfv_s", "first_audio_s", "digest_tokens_per_s"):
             if not getattr(self, key) > 0.0:
                 raise InputError(f"slo.{self.name}.{key}", getattr(self, key), "a number > 0, or null for no bound")
         if not (self.expected_ttft_s >= 0.0 and math.isfinite(self.expected_ttft_s)):
             raise InputError(f"slo.{self.name}.expected_ttft_s", self.expected_ttft_s, "a time >= 0 s")
+        accepted = "a whole number of tokens; 0 for no speech"
+        sentence = whole(f"slo.{self.name}.sentence_tokens", self.sentence_tokens, accepted)
+        number(f"slo.{self.name}.tts_s", self.tts_s, "a time >= 0 s", low=0.0)
+        if not sentence and (self.tts_s or math.isfinite(self.first_audio_s)):
+            raise InputError(f"slo.{self.name}.sentence_tokens", sentence, "at least 1 with first_audio_s or tts_s")
 
 
 def slo_met(
@@ -64,6 +76,22 @@ def slo_met(
     paced = np.isnan(tpot_s) | (tpot_s <= _floats(tpot_bound_s))
     met: npt.NDArray[np.bool_] = (ttft_s <= _floats(ttft_bound_s)) & paced & (e2e_s <= _floats(e2e_bound_s))
     return met
+
+
+def all_met(columns: Mapping[str, FloatArray], classes: Sequence[SLOClass]) -> npt.NDArray[np.bool_]:
+    """Whether each request met every bound of its class and its own deadline; missed where it has no last token.
+
+    Args:
+        columns: of the requests, as in `sim.results.REQUEST_COLUMNS`: times, `slo_class` and `deadline_s`.
+        classes: of the workload.
+    """
+    slo = columns["slo_class"].astype(np.int64)
+    keys = ("ttft_s", "tpot_s", "e2e_s", "ttfv_s", "first_audio_s")
+    bounds = [np.array([getattr(each, key) for each in classes])[slo] for key in keys]
+    met = slo_met(columns["ttft_s"], columns["tpot_s"], columns["e2e_s"], *bounds[:3])
+    for key, bound in zip(keys[3:], bounds[3:]):
+        met &= np.isinf(bound) | (columns[key] <= bound)
+    return met & ~(columns["e2e_s"] > columns["deadline_s"])
 
 
 def goodput(met: npt.NDArray[np.bool_], observed_s: float) -> float:

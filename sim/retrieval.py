@@ -21,7 +21,7 @@ class Corpus:
     finds the same ones, and the first k of more are those of fewer.
 
     Args:
-        count: chunks in the index.
+        count: chunks that questions find; an index may hold more that none does.
         chunk_tokens: length of each [tokens].
         popularity: ``uniform``, ``zipf`` or one weight a chunk.
         exponent: of Zipf's law; None is 1.
@@ -88,22 +88,35 @@ class Corpus:
 class VectorSearch:
     """The search for a question's nearest chunks: a queue with several servers, first come first served.
 
-    A search in an index of n chunks takes `search_s` (n / `measured_chunks`)^`exponent`.
+    A search takes `search_s` (`index_chunks` / `measured_chunks`)^`exponent`.
 
     Args:
         search_s: time of one search in an index of `measured_chunks` chunks, on one server [s].
-        measured_chunks: size of the index for which that holds.
+        index_chunks: size of the index.
+        measured_chunks: size for which `search_s` holds.
         exponent: how the time grows with the index.
         servers: searches at once.
+
+    Attributes:
+        duration_s: time of one search [s].
 
     Source: throughput falls about 20 times from 1 million to 100 million chunks (Shen et al., "Towards Understanding
     Systems Trade-offs in Retrieval-Augmented Generation Model Inference", arXiv 2412.11854): log 20 / log 100 = 0.65.
     """
 
-    def __init__(self, search_s: float, measured_chunks: float = 1e6, exponent: float = 0.65, servers: int = 1) -> None:
-        self._search_s = number("router.search.search_s", search_s, "a time >= 0 s", low=0.0)
-        self._measured = number("router.search.measured_chunks", measured_chunks, "a number > 0", above=0.0)
-        self._exponent = number("router.search.exponent", exponent, "a number from 0 to 1", low=0.0, high=1.0)
+    def __init__(
+        self,
+        search_s: float,
+        index_chunks: float = 1e6,
+        measured_chunks: float = 1e6,
+        exponent: float = 0.65,
+        servers: int = 1,
+    ) -> None:
+        number("router.search.search_s", search_s, "a time >= 0 s", low=0.0)
+        number("router.search.index_chunks", index_chunks, "a number > 0", above=0.0)
+        number("router.search.measured_chunks", measured_chunks, "a number > 0", above=0.0)
+        number("router.search.exponent", exponent, "a number from 0 to 1", low=0.0, high=1.0)
+        self.duration_s = search_s * float((index_chunks / measured_chunks) ** exponent)  # of one search
         self._servers = whole("router.search.servers", servers, "a whole number of at least 1", low=1)
         self.begin()
 
@@ -111,12 +124,8 @@ class VectorSearch:
         """Start afresh: all servers are idle."""
         self._free_s = [-math.inf] * self._servers
 
-    def duration_s(self, chunks: int) -> float:
-        """Time of one search in an index of so many chunks [s]."""
-        return self._search_s * float((chunks / self._measured) ** self._exponent)
-
-    def done_s(self, now: float, chunks: int) -> float:
+    def done_s(self, now: float) -> float:
         """Take a search that comes now; returns when it is done [s]."""
-        done = max(now, self._free_s[0]) + self.duration_s(chunks)
+        done = max(now, self._free_s[0]) + self.duration_s
         heapq.heapreplace(self._free_s, done)
         return done

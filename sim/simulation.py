@@ -299,7 +299,8 @@ class _Run:
         records["useful"] = useful.astype(np.float64)
         unknown = np.full(len(useful), np.nan)  # of legs; of requests once their journeys are put together
         quality = unknown if self.journeys is not None else answer_quality(records, self.pools, self.quality)
-        requests = request_table(records, observer.slo_classes, warmup_s, self.horizon_s, quality, observer.hidden)
+        found = observer.hidden, observer.speech
+        requests = request_table(records, observer.slo_classes, warmup_s, self.horizon_s, quality, *found)
         requests |= request_columns(records, self.pools, end_s)
         totals = [close_totals(pool, requests, observer.steps[pool.index], end_s) for pool in self.pools]
         unaccounted: Callable[[str], tuple[str, ...]] = getattr(self._router, "unaccounted", lambda name: ())

@@ -14,6 +14,7 @@ from sim.fleet.pool import LivePool
 from sim.observer import COMPLETED, Observer
 from sim.quality import Answers
 from sim.results import REQUEST_COLUMNS, SPAN_COLUMNS, TIMELINE_COLUMNS, Columns
+from sim.speech import Speech
 from sim.timeline import Series, align
 from sim.units import JOULES_PER_KWH
 from sim.visible import Hidden
@@ -28,6 +29,7 @@ def request_table(
     horizon_s: float,
     quality: FloatArray,
     hidden: Hidden,
+    speech: Speech,
 ) -> Columns:
     """Identity, times, QoE and quality of every request; accounting comes from `sim.accounting.ledger`."""
     done = records["status"] == COMPLETED
@@ -44,8 +46,7 @@ def request_table(
     np.divide(decode + (last_delay - first_delay), output - 1.0, out=tpot, where=output > 1)
     reasoning, ttfv = hidden.columns(ttft)
     slo = records["slo_class"].astype(np.int64)
-    keys = ("ttft_s", "tpot_s", "e2e_s", "ttfv_s")
-    bounds = [np.array([getattr(each, key) for each in slo_classes])[slo] for key in keys]
+    deadline = records["deadline_s"]
     columns: Columns = {
         **{name: records[name] for name in ("request_id", "arrival_s", "status", "slo_class", "pool", "replica")},
         "counted": (arrival >= warmup_s) & (arrival < horizon_s),
@@ -57,6 +58,7 @@ def request_table(
         "reasoning_tokens": reasoning,
         "ttft_s": ttft,
         "ttfv_s": ttfv,
+        "first_audio_s": speech.column(slo) + nan,
         "tpot_s": tpot,
         "e2e_s": e2e,
         "uplink_s": records["queued_s"] - arrival + nan,
@@ -73,8 +75,9 @@ def request_table(
         "legs": records["pool"] >= 0,
         "escalations": np.zeros(len(done)),
         "tokens_wasted": np.zeros(len(done)),
-        "slo_met": done & qoe.slo_met(ttft, tpot, e2e, *bounds[:3]) & (ttfv <= bounds[3]),
+        "deadline_s": np.where(np.isinf(deadline), np.nan, deadline),
     }
+    columns["slo_met"] = done & qoe.all_met(columns, slo_classes)
     return typed(columns, REQUEST_COLUMNS)
 
 

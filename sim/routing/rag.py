@@ -128,7 +128,7 @@ class Rag(_InContext):
         if embedding is None or not embedding.ok:
             return (yield from self._answered(request, fleet, [], CLIENT))
         site = embedding.pool.site_name
-        yield fleet.wait(self._search.done_s(fleet.now, self._documents.count) - fleet.now)
+        yield fleet.wait(self._search.done_s(fleet.now) - fleet.now)
         found = self._documents.find(request.id, self._candidates)
         if self._rerankers.pools:
             yield from self._reranked(request, fleet, site)
