@@ -190,6 +190,8 @@ class Engine(Spans):
     def let_go(self, seq: Sequence, blocks: int, now: float) -> None:
         """A sequence that left has been copied: give back its `blocks`, which were set aside, and its prefix."""
         if self.prefix is not None:
+            if self._span is not None and not self._planning:
+                self._fill_memory(self.prefix, max(1, self._steps_until(now)))  # what steps so far have evicted
             self.prefix.release(seq)
             self.room = self.blocks - self.pinned + self.prefix.saved
         self.pin(-blocks, now)

@@ -15,7 +15,7 @@ from simpy import Environment
 from sim.accounting.signal import Constant
 from sim.fleet.handover import Handover
 from sim.hardware.collectives import Interconnect
-from sim.request import Request
+from sim.request import NO_TRAITS, Request
 from sim.serving.engine import Engine
 from sim.serving.prefix_cache import PrefixCache
 from sim.serving.sequence import Sequence
@@ -51,8 +51,21 @@ SHARED = {
     "bytes_per_s": 1e5,
 }  # fmt: skip
 
+#: A copy is through, and its prefix idle, while the chunks of a long prompt evict another one's: (prompt, output) each.
+TIGHT = {
+    **SHARED, "block": 16, "budget": 17, "max_seqs": 3, "blocks": 10, "headroom_w": 60.0,
+    "rules": Rules(unit=16, order="priority"), "latency_s": 1.1e-5, "bytes_per_s": 1.03e6,
+    "jobs": [
+        (2.7182818e-6 * (i + 1), prompt, output, 0, (1000 * (i % 8), *range(1000 * i + 1, 1000 * i + prompt)),
+         NO_TRAITS._replace(priority=int(i in (1, 5, 8))))
+        for i, (prompt, output) in enumerate(
+            [(16, 1), (1, 2), (1, 1), (49, 2), (1, 1), (68, 1), (1, 1), (1, 1), (17, 1), *[(1, 1)] * 8])
+    ],
+}  # fmt: skip
+
 
 @example(SHARED)
+@example(TIGHT)
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(pools())
 def test_handover_equals_reference(case: dict) -> None:

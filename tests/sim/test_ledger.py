@@ -159,8 +159,10 @@ def test_what_is_unknown_is_never_zero(changes: dict[str, Any], columns: tuple[s
         assert np.isnan(result.requests[column]).all()
     total = result.pools[0].cost_usd if "cost" in changes else result.pools[0].carbon_embodied_g
     assert total is None
-    known = set(one().requests) - set(columns)
-    for column in known - {"tpot_s", "itl_max_s", "quality"}:
+    whole = one().requests
+    known = {name for name, values in whole.items() if not np.isnan(values.astype(float)).any()} - set(columns)
+    assert {"ttft_s", "energy_j"} < known
+    for column in known:
         assert not np.isnan(result.requests[column].astype(float)).any(), column
 
 
