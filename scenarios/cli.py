@@ -19,6 +19,10 @@ COMMANDS = {
     "calibrate": ("scenarios.calibrate", "fit an xPU's coefficients, of timing or of power, to measurements"),
     "reproduce": ("scenarios.reproduce", "run a published study, and say which of its claims hold"),
     "size": ("scenarios.size", "how many xPUs training, fine-tuning and inference of a model need"),
+    "lifecycle": (
+        "scenarios.lifecycle",
+        "what a model takes from data to decommissioning, and when inference overtakes training",
+    ),
     "list": ("scenarios.listing", "what can be chosen, with sources: xpus, models, routers, workloads, fleets, ..."),
     "describe": ("scenarios.describe", "what a trace or workload holds: rate, burstiness, lengths, prefixes, turns"),
     "export": ("scenarios.export", "a run as an inventory after the GHG Protocol's scopes"),

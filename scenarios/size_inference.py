@@ -91,7 +91,7 @@ def plan_serving(pool: Pool, site: Site, price_usd: float | None, inputs: SizeIn
     Raises:
         InputError: no number of these xPUs holds the model, or none meets the SLO.
     """
-    prompt, output, oversize = _mean_lengths(pool, inputs)
+    prompt, output, oversize = mean_lengths(pool, inputs)
     tpot_s, ttft_s = _bounds(inputs)
     fitting = [(each, steady_state(each, prompt, output, tpot_s, ttft_s)) for each in _fitting(pool, inputs)]
     ranked = sorted(fitting, key=lambda pair: -pair[1].requests_per_s / (pair[0].tp * pair[0].pp))
@@ -250,7 +250,7 @@ def _workload(inputs: SizeInputs, rate: float, count: int) -> Any:
     return build_workload(Section(made, "inference"), Section(slo, "slo"), ())
 
 
-def _mean_lengths(pool: Pool, inputs: SizeInputs) -> tuple[float, float, float]:
+def mean_lengths(pool: Pool, inputs: SizeInputs) -> tuple[float, float, float]:
     """Mean prompt and output of the requests that the model's context holds, and the share of the others.
 
     Raises:

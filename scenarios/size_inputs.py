@@ -96,7 +96,9 @@ class SizeInputs:
     search: tuple[Path, ...]
 
 
-def read_inputs(given: Mapping[str, Any], search: Sequence[Path] = (), slo: str = "chat_relaxed") -> SizeInputs:
+def read_inputs(
+    given: Mapping[str, Any], search: Sequence[Path] = (), slo: str = "chat_relaxed", also: Sequence[str] = ()
+) -> SizeInputs:
     """Check what the command line gives, but for models.
 
     Args:
@@ -104,6 +106,7 @@ def read_inputs(given: Mapping[str, Any], search: Sequence[Path] = (), slo: str 
             the place (``grid``, ``pue``, ``host``, ``cost``, ``embodied``); and `sizing`, an entry.
         search: further folders of the catalogue.
         slo: id of conf/slo.
+        also: keys that whoever calls knows besides, to be named to whoever mistypes one.
 
     Raises:
         InputError: a key or value cannot be used.
@@ -118,7 +121,8 @@ def read_inputs(given: Mapping[str, Any], search: Sequence[Path] = (), slo: str 
         elif key in values["site"]:
             values["site"][key] = value
         elif key not in OWN_KEYS:
-            _put(values, key, _list(value) if key == "lora.targets" else value)
+            further = (*POOL_KEYS, *values["site"], *OWN_KEYS, *also)
+            put(values, key, _list(value) if key == "lora.targets" else value, further, "sizings default")
     top = Section(values, "")
     site = dict(top.child("site").values)
     layout, inference = top.child("layout"), top.child("inference")
@@ -148,22 +152,23 @@ def _list(value: Any) -> Any:
     return [part.strip() for part in value.strip("[]").split(",")] if isinstance(value, str) else value
 
 
-def _put(values: dict[str, Any], key: str, value: Any) -> None:
-    """Set a dotted key that exists."""
+def put(values: dict[str, Any], key: str, value: Any, also: Sequence[str], listed: str) -> None:
+    """Set a dotted key that exists; whoever mistypes one is told of those, of `also`, and of what `listed` shows."""
     node: Any = values
     *above, last = key.split(".")
     for part in above:
         node = node.get(part) if isinstance(node, dict) else None
     if not isinstance(node, dict) or last not in node or isinstance(node[last], dict):
-        known = [*_dotted(values), *POOL_KEYS, *values["site"], *OWN_KEYS]
-        raise InputError(key, value, f"no such key; {nearest(key, known)}see `hybridfleet list sizings default`")
+        known = [*dotted(values), *also]
+        raise InputError(key, value, f"no such key; {nearest(key, known)}see `hybridfleet list {listed}`")
     node[last] = value
 
 
-def _dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+def dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Dotted keys of all that is no mapping."""
     keys = []
     for name, value in values.items():
-        keys += _dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
+        keys += dotted(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
     return keys
 
 
