@@ -7,11 +7,11 @@ returns is the answer that the client gets. The generator runs in callbacks: a j
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from simpy.events import Event
 
+from sim.answer import Answer, Part
 from sim.errors import InputError
 from sim.fleet.leg import CANCELLED, FAILED, REJECTED, Leg, Pending
 from sim.fleet.link import CLIENT
@@ -27,32 +27,6 @@ if TYPE_CHECKING:
 
 #: what a policy may return instead of an answer
 ENDINGS = ("rejected", "timed_out", "failed", "cancelled")
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Part of an answer: tokens of a leg as they stream, from the `start`-th (0 is the first), `count` of them."""
-
-    leg: Leg
-    start: int
-    count: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What the client gets.
-
-    Attributes:
-        parts: streams, one after the other; the legs have been served with ``keep=True`` if there are several.
-        shown_s: when all of it is shown at once [s at the client], or None if it streams.
-        quality_of: the leg whose model the answer's quality is of; None for the last part's.
-        quality: share of correct answers, where it is not that of a model; None otherwise.
-    """
-
-    parts: tuple[Part, ...]
-    shown_s: float | None = None
-    quality_of: Leg | None = None
-    quality: float | None = None
 
 
 Outcome = Leg | Answer | str | None
@@ -198,6 +172,14 @@ class Journey:
         there = leg.sequence.emitted if leg.sequence is not None else 0
         most = max(0, there - start)
         return Part(leg, start, most if count is None else min(count, most))
+
+    def relay(self, leg: Leg, count: int, by: Leg) -> Part:
+        """`count` tokens that came of a leg, as part of an answer: the pool of the leg `by` sends them on to the client
+        now, all at once."""
+        self._journeys.relayed(by, count)
+        link = by.pool.link
+        down_s = link.downlink_s(by.request) if link is not None else 0.0
+        return Part(leg, 0, count, self.now + down_s)
 
     def answer(self, *parts: Part, quality_of: Leg | None = None, quality: float | None = None) -> Answer:
         """An answer of one or several streams, one after the other."""

@@ -15,12 +15,13 @@ import numpy as np
 import numpy.typing as npt
 
 from sim import qoe
+from sim.answer import Answer, read_parts
 from sim.errors import InputError
 from sim.fleet.leg import COMPLETED, FAILED, REJECTED, Leg
 from sim.fleet.link import CLIENT
-from sim.journey import ENDINGS, Answer, Journey, Outcome, Part
+from sim.journey import ENDINGS, Journey, Outcome
 from sim.request import Request, Traits
-from sim.results import LEG_COLUMNS, REQUEST_COLUMNS, STATUSES, Columns
+from sim.results import LEG_COLUMNS, REQUEST_COLUMNS, STATUSES, Columns, PoolTotals
 from sim.tables import typed
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ STREAM, SHOWN, PARTS = range(3)  #: how an answer comes: a leg as it streams, al
 FIELDS = (
     "request_id", "arrival_s", "status", "slo_class", "prompt_tokens", "output_tokens", "answer", "kind", "first_s",
     "last_s", "itl_max_s", "token_qoe", "token_qoe_v2", "legs", "escalations", "network_j", "quality",
-    "context_tokens", "retrieval_s", "sentence_s", "deadline_s",
+    "context_tokens", "retrieval_s", "sentence_s", "deadline_s", "rejected",
 )  # fmt: skip
 #: columns of a leg that a request sums over its legs
 SUMS = (
@@ -64,7 +65,8 @@ class Journeys:
         self._open: dict[int, Journey] = {}
         self._records: list[tuple[float, ...]] = []
         self._parents = array("q")  # of each leg, by its number
-        self._useful = bytearray()
+        self._useful = array("d")
+        self._up_bytes, self._down_bytes = array("d"), array("d")  # sent over the client link of each leg's pool
         self._roles: list[str] = ["answer"]
         self._role_codes = bytearray()
 
@@ -111,17 +113,28 @@ class Journeys:
             return leg
         if source != CLIENT and not self.run.network.joined(source, pool.site_name):
             source = CLIENT
-        if source != CLIENT:
-            size = self._text_bytes(pool, prompt) if nbytes is None else nbytes
+        size = self._text_bytes(pool, prompt) if nbytes is None else nbytes
+        if source == CLIENT:
+            self._up_bytes[number] = size
+        else:
             energy = self.run.network.energy_j(source, pool.site_name, size)
             journey.network_j += np.nan if energy is None else energy
         pool.dispatch(leg, source, self.run.network, nbytes, replica)
         return leg
 
+    def relayed(self, by: Leg, count: int) -> None:
+        """The pool of a leg sends `count` tokens on to the client."""
+        link = by.pool.link
+        if link is not None:
+            link.streamed(count)
+            self._down_bytes[by.request.id] += count * link.spec.chunk_bytes
+
     def _number(self, journey: Journey, leg: Leg) -> None:
         journey.legs.append(leg)
         self._parents.append(journey.request.id)
-        self._useful.append(0)
+        self._useful.append(0.0)
+        self._up_bytes.append(0.0)
+        self._down_bytes.append(0.0)
         if leg.role not in self._roles:
             self._roles.append(leg.role)
         self._role_codes.append(self._roles.index(leg.role))
@@ -169,24 +182,17 @@ class Journeys:
         legs = [part.leg for part in answer.parts]
         for leg in journey.legs:
             useful = leg in legs or (leg.role != "answer" and leg.ok)
-            self._useful[leg.request.id] = leg.useful and useful
-        tokens = sum(part.count for part in answer.parts)
+            self._useful[leg.request.id] = leg.useful if useful else 0.0
+        tokens = answer.tokens
         first, last = legs[0], legs[-1]
         kind, first_s, last_s, longest, score, score_v2, sentence_s = STREAM, *(np.nan,) * 6
         if answer.shown_s is not None:
             kind, first_s, last_s, longest = SHOWN, answer.shown_s, answer.shown_s, 0.0
             sentence_s = answer.shown_s
-        elif len(legs) > 1 or tokens != first.request.output or answer.parts[0].start:
-            kind = PARTS
-            times = np.concatenate([self._client_times(part) for part in answer.parts])
-            times = np.maximum.accumulate(times)  # a stream that overtakes the one before waits for it
-            first_s, last_s = float(times[0]), float(times[-1])
-            longest = float(np.diff(times).max()) if len(times) > 1 else np.nan
-            slo = self.run.observer.slo_classes[journey.request.slo_class]
-            sentence_s = float(times[min(max(slo.sentence_tokens, 1), len(times)) - 1])
-            times -= journey.request.arrival_s
-            score = qoe.token_qoe_v1_walk(times, slo.expected_ttft_s, slo.digest_tokens_per_s)
-            score_v2 = qoe.token_qoe_v2_walk(times, slo.expected_ttft_s, slo.digest_tokens_per_s)
+        elif answer.joined:
+            kind, slo = PARTS, self.run.observer.slo_classes[journey.request.slo_class]
+            read = read_parts(answer, journey.request.arrival_s, slo)
+            first_s, last_s, longest, score, score_v2, sentence_s = read
         author = answer.quality_of or last
         quality = answer.quality
         if quality is None:
@@ -194,16 +200,6 @@ class Journeys:
         number = (first if kind == PARTS else last).request.id
         record = kind, first_s, last_s, longest, score, score_v2, quality, sentence_s
         self._record(journey, COMPLETED, tokens, number, *record)
-
-    @staticmethod
-    def _client_times(part: Part) -> FloatArray:
-        """When the client gets the tokens of a part [s]."""
-        leg = part.leg
-        if len(leg.times) < part.start + part.count:
-            raise InputError("policy answer", f"a part of a leg of {leg.pool.name}", "legs served with keep=True")
-        link = leg.pool.link
-        down_s = link.downlink_s(leg.request) if link is not None else 0.0
-        return np.array(leg.times[part.start : part.start + part.count]) + down_s
 
     def _unanswered(self, journey: Journey, status: int, last: Leg | None) -> None:
         number = -1 if last is None else last.request.id
@@ -216,7 +212,8 @@ class Journeys:
         self._records.append(
             (request.id, request.arrival_s, status, request.slo_class, request.prompt, tokens, number, kind, first_s,
              last_s, longest, score, score_v2, len(journey.legs), journey.escalations, journey.network_j, quality,
-             journey.context_tokens, journey.retrieval_s, sentence_s, request.traits.deadline_s)
+             journey.context_tokens, journey.retrieval_s, sentence_s, request.traits.deadline_s,
+             sum(leg.rejected for leg in journey.legs))
         )  # fmt: skip
 
     def close_open(self) -> None:
@@ -228,9 +225,23 @@ class Journeys:
 
     # -- tables -------------------------------------------------------------------------------------------------------
 
-    def useful(self) -> npt.NDArray[np.bool_]:
-        """Whether the work of each leg went into an answer, by its number."""
-        return np.frombuffer(self._useful, dtype=np.uint8).astype(bool)
+    def useful(self) -> FloatArray:
+        """Share of each leg's work that went into an answer, by its number."""
+        return np.array(self._useful, dtype=np.float64)
+
+    def traffic(self, pools: Sequence[LivePool], legs: Columns) -> tuple[FloatArray, FloatArray]:
+        """What each leg had the client link of its pool carry, up and down [bytes]; only answers stream."""
+        chunks = [0.0 if pool.link is None else pool.link.spec.chunk_bytes for pool in pools]
+        streamed = np.array([*chunks, 0.0])[legs["pool"].astype(np.int64)] * legs["output_tokens"]
+        answers = np.frombuffer(self._role_codes, dtype=np.uint8) == 0
+        return np.array(self._up_bytes), np.array(self._down_bytes) + np.where(answers, streamed, 0.0)
+
+    def count_traffic(self, totals: Sequence[PoolTotals], legs: Columns) -> None:
+        """Give pools the client traffic that there was: not every leg comes from clients or streams to them."""
+        up, down = self.traffic(self.run.pools, legs)
+        for number, each in enumerate(totals):
+            mine = legs["pool"] == number
+            each.bytes_up, each.bytes_down = float(up[mine].sum()), float(down[mine].sum())
 
     def leg_table(self, legs: Columns) -> Columns:
         """The legs, with whose they are and what for."""
@@ -253,7 +264,8 @@ class Journeys:
         for name in SUMS:
             columns[name] = np.bincount(parents, legs[name].astype(np.float64), minlength=count)
         made = np.bincount(parents, legs["output_tokens"].astype(np.float64), minlength=count)
-        columns["tokens_wasted"] = np.maximum(made - self._overhead(legs, parents, count) - own["output_tokens"], 0.0)
+        unseen = np.maximum(made - self._overhead(legs, parents, count) - own["output_tokens"], 0.0)
+        columns["tokens_wasted"] = unseen + own["rejected"]
         columns["energy_network_j"] = columns["energy_network_j"] + np.nan_to_num(own["network_j"])
         for name in ("legs", "escalations", "context_tokens", "retrieval_s"):
             columns[name] = own[name]
@@ -264,7 +276,7 @@ class Journeys:
     def _overhead(self, legs: Columns, parents: IntArray, count: int) -> FloatArray:
         """Output tokens of legs that are no answer but did their work, such as a verdict."""
         codes = np.frombuffer(self._role_codes, dtype=np.uint8)
-        worked = self.useful() & (codes != 0)
+        worked = (self.useful() > 0.0) & (codes != 0)
         tokens = legs["output_tokens"][worked].astype(np.float64)
         return np.bincount(parents[worked], tokens, minlength=count).astype(np.float64)
 

@@ -77,7 +77,7 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
 LEG_COLUMNS: dict[str, tuple[str, str, str]] = {
     "leg_id": ("int64", "", "running number in order of their beginning"),
     "role": ("object", "", "answer, or what else it was for"),
-    "useful": ("bool", "", "its work went into the answer; if not, all of it is energy_wasted_j"),
+    "useful": ("bool", "", "its work, or part of it, went into the answer; the rest is energy_wasted_j"),
     **{name: column for name, column in REQUEST_COLUMNS.items() if name not in JOURNEY_COLUMNS},
 }
 

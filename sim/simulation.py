@@ -297,6 +297,8 @@ class _Run:
         records = observer.table()
         useful = records["status"] == COMPLETED if self.journeys is None else self.journeys.useful()
         records["useful"] = useful.astype(np.float64)
+        if self.journeys is not None:
+            records["client_bytes"] = np.add(*self.journeys.traffic(self.pools, records))
         unknown = np.full(len(useful), np.nan)  # of legs; of requests once their journeys are put together
         quality = unknown if self.journeys is not None else answer_quality(records, self.pools, self.quality)
         found = observer.hidden, observer.speech
@@ -308,6 +310,7 @@ class _Run:
             each.incomplete += unaccounted(each.name)
         legs = None
         if self.journeys is not None:
+            self.journeys.count_traffic(totals, requests)
             legs = self.journeys.leg_table(requests)
             requests = self.journeys.request_table(requests, warmup_s, self.horizon_s)
         observed = (self.horizon_s if math.isfinite(self.horizon_s) else end_s) - warmup_s

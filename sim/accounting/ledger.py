@@ -133,7 +133,7 @@ def request_columns(records: dict[str, FloatArray], pools: list[LivePool], end_s
     """Accounting columns of the requests table; arrays of one value a request.
 
     A request that did not complete has no active share, and so a leg that went into no answer (`useful` 0): all that it
-    took is waste.
+    took is waste. Of one whose work went in only partly, the rest is.
     """
     size = len(records["request_id"])
     columns = {
@@ -155,22 +155,22 @@ def request_columns(records: dict[str, FloatArray], pools: list[LivePool], end_s
 def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dict[str, FloatArray]:
     """Accounting columns of the requests of one pool."""
     rates = rates_of(pool)
-    done = records["useful"] > 0.0
+    share = records["useful"]
     work_s = records["prefill_s"] + records["decode_s"]
-    lost_s = records["waste_s"] + np.where(done, 0.0, work_s)
-    active_s = np.where(done, work_s, 0.0)
+    lost_s = records["waste_s"] + _part(1.0 - share, work_s)
+    active_s = _part(share, work_s)
     whole_s = active_s + lost_s
     prefill, prefill_g, prefill_usd = _phase(records, "prefill", pool, rates)
     decode, decode_g, decode_usd = _phase(records, "decode", pool, rates)
     waste, waste_g, waste_usd = _phase(records, "waste", pool, rates)
-    energy = np.where(done, prefill + decode, 0.0)
-    wasted = waste + np.where(done, 0.0, prefill + decode)
+    energy = _part(share, prefill + decode)
+    wasted = waste + _part(1.0 - share, prefill + decode)
     grams = prefill_g + decode_g + waste_g
     network = np.zeros_like(energy)
     if pool.link is not None and pool.link.spec.energy_j_per_byte is not None:
         link = pool.link.spec
         nbytes = link.prompt_bytes_per_token * records["prompt_tokens"] + link.chunk_bytes * records["output_tokens"]
-        network = nbytes * pool.link.spec.energy_j_per_byte
+        network = records.get("client_bytes", nbytes) * pool.link.spec.energy_j_per_byte
     totals = pool_totals(pool, end_s)
     busy_s = whole_s.sum()
     spread = whole_s / busy_s if busy_s > 0.0 else np.zeros_like(whole_s)
@@ -186,7 +186,7 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
     return {
         "xpu_s": whole_s * pool.spec.xpus_per_engine,
         "energy_j": energy,
-        "energy_prefill_j": np.where(done, prefill, 0.0),
+        "energy_prefill_j": _part(share, prefill),
         "energy_wasted_j": wasted,
         "energy_network_j": network,
         "energy_provisioned_j": energy + idle(totals.facility_energy_j),
@@ -197,6 +197,11 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
         "cost_usd": cost,
         "cost_provisioned_usd": cost + (idle(totals.cost_usd) if totals.cost_usd is not None else math.nan),
     }
+
+
+def _part(share: FloatArray, amount: FloatArray) -> FloatArray:
+    """A share of an amount; none of an unknown one is none."""
+    return np.where(share > 0.0, share * amount, 0.0)
 
 
 def _phase(

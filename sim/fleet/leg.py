@@ -58,22 +58,23 @@ class Leg(Pending):
         request: what the pool is asked: prompt and output tokens of its own, the client's arrival.
         role: what it is for: ``answer``, or another word, such as ``draft`` or ``validate``; only answers stream to
             the client.
-        useful: False if its work turns out to be waste.
+        useful: share of its work that is no waste, in [0, 1], if it went into the answer at all; policies set it.
+        rejected: output tokens of it that turned out to be waste although the leg is useful; policies count them.
         status: index into `sim.results.STATUSES`, once it is done.
         keep: whether to note the time of each token; times: those, at the engine [s], once it is done.
         sequence: what the engine has of it; doomed: True if it is to be cancelled as soon as it gets to an engine.
     """
 
     __slots__ = (
-        "_first", "client", "doomed", "keep", "pool", "replica", "request", "role", "sequence", "status", "times",
-        "useful",
+        "_first", "client", "doomed", "keep", "pool", "rejected", "replica", "request", "role", "sequence", "status",
+        "times", "useful",
     )  # fmt: skip
 
     def __init__(self, client: Request, pool: LivePool, request: Request, role: str, keep: bool) -> None:
         super().__init__()
         self.client, self.pool, self.request, self.role, self.keep = client, pool, request, role, keep
         self.replica = self.status = -1
-        self.useful = True
+        self.useful, self.rejected = 1.0, 0
         self.doomed = False
         self.sequence: Sequence | None = None
         self.times: list[float] = []

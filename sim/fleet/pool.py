@@ -14,6 +14,7 @@ from simpy import Environment
 from simpy.events import URGENT
 
 from sim.accounting.pue import weigh
+from sim.fleet.admission import on_admission
 from sim.fleet.balancers import BALANCERS, BY_TOKENS, ORDERED
 from sim.fleet.engine_settings import ANDES, EngineSettings
 from sim.fleet.estimates import Estimator, Times, Work
@@ -25,7 +26,6 @@ from sim.fleet.network import LiveLink, Network
 from sim.fleet.residents import Residents
 from sim.fleet.spec import Pool, Site
 from sim.hardware.collectives import Interconnect
-from sim.hardware.encoder import encoder
 from sim.hardware.expert_group import GroupTiming
 from sim.hardware.pipeline import timing_of
 from sim.hardware.sizing import check_fit, kv_layout
@@ -172,7 +172,7 @@ class LivePool:
             adapter_load_s=engine.adapter_load_s,
             drafts=drafts,
             offload_s=kv_bytes / engine.offload_bytes_per_s if engine.offload_bytes else 0.0,
-            encode=encoder(spec),
+            encode=on_admission(spec, self.timing),
             pace=pace(engine.acceptance_rate or 0.0, drafts) if drafts else 1,
             parts=PARTS if drafts else 1,
         )

@@ -19,6 +19,7 @@ from sim.routing.race import HedgedRace
 from sim.routing.rag import FineTuned, LongContext, Rag
 from sim.routing.scores import QoEAware, Weighted
 from sim.routing.slo import CarbonSLO, MinCostSLO, OldXPUOffload
+from sim.routing.speculative import SpeculativeEdgeDraft
 from sim.routing.static import CloudOnly, DeviceOnly, EdgeOnly, Random, RoundRobin
 
 __all__ = [
@@ -56,6 +57,7 @@ __all__ = [
     "RandomSplit",
     "RoundRobin",
     "Router",
+    "SpeculativeEdgeDraft",
     "Spillover",
     "Stale",
     "TemporalShift",

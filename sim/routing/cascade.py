@@ -180,7 +180,7 @@ class EdgeAnswerCloudValidate:
         )
         if not better.ok:
             return leg
-        leg.useful = False
+        leg.useful = 0.0
         if request.output == 1:
             return better
         return fleet.answer(fleet.stream(leg, 0, 1), fleet.stream(better, 1), quality_of=better)

@@ -39,7 +39,7 @@ def test_a_split_request_takes_its_parts_one_after_the_other() -> None:
     ttft = prompt.step(0, 100, 1).fixed_s + prompt.rho * 100 * 101 / 2
     kv_bytes = 100 * 2 * MODEL.layers * MODEL.kv_heads * MODEL.head_dim * 2
     step = decode.step(1, 0, 0)
-    second = decode.step(0, 1, 1).fixed_s + decode.rho * 101
+    second = decode.step(0, 1, 1).fixed_s + step.tau * 101  # bound by reading the context, as a decode step
     rest = sum(step.fixed_s + step.tau * (102 + i) for i in range(38))
     requests = result.requests
     assert requests["ttft_s"] == pytest.approx([ttft] * 5)

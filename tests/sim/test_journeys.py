@@ -140,6 +140,9 @@ def test_books_balance_whatever_policies_do_and_pools_fail(case: Case) -> None:
             assert legs[name][mine].sum() + legs[lost][mine].sum() + cut_j == pytest.approx(meter, rel=REL, abs=1e-9)
     for name in ("energy_j", "energy_wasted_j", "cost_usd", "carbon_operational_g", "xpu_s", "preemptions"):
         assert requests[name].sum() == pytest.approx(legs[name].sum(), rel=REL, abs=1e-12, nan_ok=True)
+    if all(link.energy_j is not None for link in result.links):
+        carried = sum(link.energy_j or 0.0 for link in result.links)
+        assert requests["energy_network_j"].sum() == pytest.approx(carried, rel=REL, abs=1e-9)
     for row in np.flatnonzero(~done):
         assert requests["energy_j"][row] == 0.0
     if case.drained:
