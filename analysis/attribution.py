@@ -23,7 +23,7 @@ _AMOUNTS: dict[str, tuple[tuple[str, ...], str, float]] = {
     "cost_usd": (("cost_usd",), "cost_usd", 1.0),
 }
 _COMPLETED = STATUSES.index("completed")
-_COMMON = ("idle", "boot", "network")
+_COMMON = ("idle", "boot", "network", "on_site")
 
 
 def of(result: Result) -> dict[str, Any]:
@@ -87,14 +87,15 @@ def _common(
     result: Result, served: npt.NDArray[np.bool_], shares: Mapping[str, Any], totals: Mapping[str, float | None]
 ) -> dict[str, Any]:
     """Parts that no request caused alone; `cut_off` is what was busy for nobody's share."""
-    rows: dict[str, Any] = {part: {} for part in (*_COMMON, "cut_off")}
+    common = _COMMON if result.sites else _COMMON[:-1]  # what plants and batteries changed: only where there are any
+    rows: dict[str, Any] = {part: {} for part in (*common, "cut_off")}
     for amount, (_, field, unit) in _AMOUNTS.items():
         if totals[amount] is None:
             for row in rows.values():
                 row[amount] = None
             continue
         parts = [getattr(pool, field) for pool in result.pools]
-        for name in _COMMON:
+        for name in common:
             rows[name][amount] = sum(part.get(name, 0.0) for part in parts) / unit
         busy = sum(part.get("active", 0.0) + part.get("wasted", 0.0) for part in parts)
         rows["cut_off"][amount] = (busy - float(shares[amount][served].sum())) / unit

@@ -101,6 +101,8 @@ def _by_intensity(pool: Mapping[str, Any], basis: str) -> float | None:
     """Carbon of a pool's building on a basis [kg]: the run's if it is its own, else by the grid's mean."""
     if pool["intensity_basis"] == basis:
         return _building(pool["parts"]["carbon_operational_kg"])
+    if "on_site" in (pool["parts"]["energy_kwh"] or {}):
+        return None  # a mean does not tell in which hours a site with a plant of its own imports
     mean, energy = pool["intensity_by_basis"].get(basis), _building(pool["parts"]["energy_kwh"])
     return None if mean is None or energy is None else energy * mean / 1e3
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 Json = dict[str, Any]
-OPTIONAL = ("spans", "legs")  #: tables that not every run has
+OPTIONAL = ("spans", "legs", "sites")  #: tables that not every run has
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class Run:
     Attributes:
         path: the folder.
         requests, timeline, gaps: columns as in `sim.results`, codes as names.
-        spans, legs: likewise, or None where the run kept none.
+        spans, legs, sites: likewise, or None where the run has none.
         summary, manifest: the two JSON files.
     """
 
@@ -39,6 +39,7 @@ class Run:
     gaps: pl.DataFrame
     spans: pl.DataFrame | None
     legs: pl.DataFrame | None
+    sites: pl.DataFrame | None
     summary: Json
     manifest: Json
 
@@ -70,14 +71,23 @@ def _series(name: str, values: npt.NDArray[Any]) -> pl.Series:
 
 
 def frames(result: Result) -> dict[str, pl.DataFrame]:
-    """All tables of a result: requests, timeline, gaps, and spans and legs where there are any."""
+    """All tables of a result: requests, timeline, gaps, and spans, legs and sites where there are any."""
     pools, classes = [pool.name for pool in result.pools], [slo.name for slo in result.slo_classes]
     tables = {"requests": result.requests, "timeline": result.timeline, "gaps": gap_columns(result)}
     if result.spans is not None:
         tables["spans"] = result.spans
     if result.legs is not None:
         tables["legs"] = result.legs
+    if result.sites:
+        tables["sites"] = site_columns(result)
     return {name: frame(columns, pools, classes) for name, columns in tables.items()}
+
+
+def site_columns(result: Result) -> Columns:
+    """Power of every site with a plant of its own by step, and the site's name."""
+    names = [np.full(len(site.steps["t_s"]), site.name, dtype=object) for site in result.sites]
+    columns = {name: np.concatenate([site.steps[name] for site in result.sites]) for name in result.sites[0].steps}
+    return {"site": np.concatenate(names), **columns}
 
 
 def gap_columns(result: Result) -> Columns:

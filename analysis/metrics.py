@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analysis import attribution, five_resources, footprint, gaps, sci
+from analysis import attribution, five_resources, footprint, gaps, sci, sites
 from sim.qoe import SLOClass, goodput
 from sim.results import STATUSES, Columns, GapSample, LinkTotals, PoolTotals, Result
 from sim.units import JOULES_PER_KWH
@@ -57,6 +57,8 @@ def summarize(result: Result) -> Section:
         "resources": five_resources.of(result, total["output_tokens"]),
         "performance": _performance(result),
     }
+    if result.sites:
+        summary["by_site"] = sites.of(result)
     cleaned: Section = plain(summary)
     return cleaned
 

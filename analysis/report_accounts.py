@@ -9,7 +9,13 @@ from typing import Any
 from analysis.table import NOTHING, UNKNOWN, number, percent
 
 _WHO = {"by_tenant": "tenant", "by_slo_class": "SLO class", "by_model": "model"}
-_COMMON = {"idle": "idle", "boot": "boot", "network": "network", "cut_off": "steps cut off at the end"}
+_COMMON = {
+    "idle": "idle",
+    "boot": "boot",
+    "network": "network",
+    "on_site": "solar plant and battery",
+    "cut_off": "steps cut off at the end",
+}
 _AMOUNTS = (("energy_kwh", 1e3), ("carbon_operational_kg", 1e3), ("carbon_embodied_kg", 1e3), ("cost_usd", 1.0))
 _SCI = {
     "request": "request",
@@ -27,7 +33,11 @@ def attribution(table: Mapping[str, Any], sci: Mapping[str, Any]) -> str:
         for name, row in table[key].items():
             cells = [f"{what} {name}", f"{row['requests']:,}", f"{row['output_tokens']:,}", *_amounts(row, whole)]
             body.append(cells)
-    body += [[text, "", "", *_amounts(table["common"][part], whole)] for part, text in _COMMON.items()]
+    body += [
+        [text, "", "", *_amounts(table["common"][part], whole)]
+        for part, text in _COMMON.items()
+        if part in table["common"]
+    ]
     body.append(["total", "", "", *_amounts(whole, whole)])
     note = (
         "Work that requests took of busy replicas. In each column the shares of all tenants, or of all classes, or of "

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import IO, Any
 
+from analysis import sites
+
 Section = dict[str, Any]
 Read = Callable[[Section], float | None]
 
@@ -80,6 +82,8 @@ def print_table(summary: Section, file: IO[str] | None = None) -> None:
     console = Console(file=file, width=min(probe.width, WIDTH) if probe.is_terminal else WIDTH)
     many = len(summary["by_pool"]) > MOST_COLUMNS
     console.print(_row_a_pool(summary) if many else _column_a_pool(summary))
+    for line in sites.lines(summary):
+        console.print(f"  {line}", markup=False, highlight=False)
     for line in summary["total"]["incomplete"]:
         console.print(f"  not in the totals: {line}", style="yellow", markup=False, highlight=False)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from scenarios.build_accounts import embodied_of, host_of, shares_of
 from scenarios.build_cost import cost_of
+from scenarios.build_on_site import on_site_of
 from scenarios.build_site import SITE_KEYS, intensity_of, market_of, pue_of, water_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
@@ -54,11 +55,11 @@ def build_fleet(
     """
     section.get("about", anything, None)
     if "sites" not in section.values:
-        return _single(section, catalogue, basis, start_utc)
+        return _single(section, catalogue, basis, start_utc, plugins)
     sites = []
     for name, site in section.children("sites").items():
         pools = tuple(_pool(key, pool, catalogue, start_utc) for key, pool in site.children("pools").items())
-        sites.append(_site(name, site, pools, catalogue, basis, start_utc))
+        sites.append(_site(name, site, pools, catalogue, basis, start_utc, plugins))
         site.finish()
     links = tuple(
         _link(name, link, catalogue, basis, start_utc, plugins, network_energy)
@@ -87,15 +88,23 @@ def check_pools(fleet: Fleet, router: Router, key: str, single: bool) -> None:
                 balancer_of(pool, router)
 
 
-def _single(section: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Fleet:
+def _single(
+    section: Section, catalogue: Catalogue, basis: str, start_utc: str | None, plugins: Collection[str]
+) -> Fleet:
     site = Section({key: value for key, value in section.values.items() if key in SITE_KEYS}, section.key)
     pool = Section({k: v for k, v in section.values.items() if k not in (*SITE_KEYS, "about")}, section.key)
     pools = (_pool(SINGLE, pool, catalogue, start_utc),)
-    return Fleet((_site(SINGLE, site, pools, catalogue, basis, start_utc),))
+    return Fleet((_site(SINGLE, site, pools, catalogue, basis, start_utc, plugins),))
 
 
 def _site(
-    name: str, site: Section, pools: tuple[Pool, ...], catalogue: Catalogue, basis: str, start_utc: str | None
+    name: str,
+    site: Section,
+    pools: tuple[Pool, ...],
+    catalogue: Catalogue,
+    basis: str,
+    start_utc: str | None,
+    plugins: Collection[str],
 ) -> Site:
     kind = site.need("kind", one_of(*SITE_KINDS))
     with within(site.key):
@@ -103,7 +112,8 @@ def _site(
         intensity = intensity_of(site, catalogue, basis, start_utc)
         market = market_of(site, basis)
         water = water_of(site, catalogue)
-    return Site(name, kind, pools, intensity, pue, market, water)
+        on_site = on_site_of(site, catalogue, start_utc, plugins)
+    return Site(name, kind, pools, intensity, pue, market, water, on_site)
 
 
 def _pool(name: str, pool: Section, catalogue: Catalogue, start_utc: str | None) -> Pool:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+from scenarios.build_on_site import ON_SITE_KEYS
 from scenarios.entries import Catalogue, at
 from scenarios.schema import Section, anything, boolean, list_of, number, one_of, text
 from sim.accounting.grid import BASES, HourlySignal, Market, preset
@@ -15,7 +16,7 @@ from sim.accounting.water import Water
 from sim.errors import InputError
 
 #: Keys of a site beside its pools.
-SITE_KEYS = ("kind", "grid", "pue", "market", "water")
+SITE_KEYS = ("kind", "grid", "pue", "market", "water", *ON_SITE_KEYS)
 
 
 def intensity_of(site: Section, catalogue: Catalogue, basis: str, start_utc: str | None) -> Signal:

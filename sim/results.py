@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sim.qoe import SLOClass
+
+if TYPE_CHECKING:
+    from sim.accounting.on_site import SiteEnergy
 
 Columns = dict[str, npt.NDArray[Any]]
 
@@ -129,7 +132,8 @@ class PoolTotals:
         it_energy_j: IT energy by part: active (completed work), wasted, idle, boot (xPU and host, before PUE).
         network_energy_j: energy of its client link.
         facility_energy_j: the same parts after PUE.
-        carbon_operational_g, carbon_embodied_g, cost_usd: by the same parts (active, wasted, idle, boot, network).
+        carbon_operational_g, carbon_embodied_g, cost_usd: by the same parts (active, wasted, idle, boot, network)
+            and, where the site has a plant of its own, `on_site` (`sim.accounting.settlement`).
         useful_flop: FLOP that its completed answers took; peak_flop_per_s: of one xPU in 16 bit.
         weight_bytes, kv_bytes: weights and KV cache of all replicas [bytes].
         water_on_l, water_off_l: water taken on and off site [l], or None where unknown.
@@ -240,6 +244,7 @@ class Result:
         legs: columns as in LEG_COLUMNS, of a policy that may use several for a request; else None.
         pools: totals by pool; the codes in the `pool` columns index this list.
         links: totals by link.
+        sites: energy balance of each site with a solar plant, a battery or a contract.
         slo_classes: the codes in `slo_class` index this tuple.
         gaps: inter-token gaps by (pool index, SLO class index), of counted requests' pools (all requests).
         end_s: end of accounting: when the last request drained, or the horizon, whichever is later [s].
@@ -267,6 +272,7 @@ class Result:
     legs: Columns | None = None
     setup: dict[str, Any] = field(default_factory=dict)
     links: list[LinkTotals] = field(default_factory=list)
+    sites: list[SiteEnergy] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.requests["request_id"])

@@ -23,6 +23,7 @@ from simpy.events import NORMAL, URGENT
 from sim.accounting.forecast import Forecast, ForecastModel
 from sim.accounting.ledger import close_totals, request_columns
 from sim.accounting.links import link_totals
+from sim.accounting.settlement import meter_sites, settle_sites
 from sim.errors import InputError, instance, number, provider
 from sim.fleet.balancers import balancer_of
 from sim.fleet.network import Network
@@ -146,7 +147,8 @@ def _check_signals(fleet: Fleet, horizon_s: float | None) -> None:
     """Let signals that are read from data say before the run that they do not reach its horizon."""
     for site in fleet.sites:
         tariffs = [pool.cost.rates().tariff for pool in site.pools if pool.cost is not None]
-        for signal in (site.intensity, site.pue, *tariffs):
+        own = site.on_site.signals() if site.on_site is not None else ()
+        for signal in (site.intensity, site.pue, *tariffs, *own):
             require = getattr(signal, "require", None)
             if require is not None and horizon_s is not None and site.pools:
                 require(horizon_s)
@@ -183,6 +185,7 @@ class _Run:
         self._sites = {site.name: site for site in fleet.sites}
         self.pools = list(_live_pools(self, fleet, router, workload, streams, stop_s))
         self.observer = Observer(self.pools, classes, bin_s, keep_spans)
+        meter_sites(self.pools, self.observer.series)
         self.slo_classes = classes
         done = telling(router, self.observer.complete)
         for pool in self.pools:
@@ -308,6 +311,7 @@ class _Run:
         unaccounted: Callable[[str], tuple[str, ...]] = getattr(self._router, "unaccounted", lambda name: ())
         for each in totals:
             each.incomplete += unaccounted(each.name)
+        sites = settle_sites(self.pools, observer.series, totals, end_s, self._streams)
         legs = None
         if self.journeys is not None:
             self.journeys.count_traffic(totals, requests)
@@ -330,6 +334,7 @@ class _Run:
             task=self.quality.task,
             links=[link_totals(link, self._sites, end_s) for link in self.network.links],
             legs=legs,
+            sites=sites,
         )
 
 

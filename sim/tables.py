@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
 from sim import qoe
-from sim.accounting.ledger import rates_of
+from sim.accounting.site_power import facility_power, means
 from sim.fleet.pool import LivePool
 from sim.observer import COMPLETED, Observer
 from sim.quality import Answers
@@ -100,19 +97,15 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
     length = lasted if end_s > 0.0 else np.full(bins, width)  # a run of no duration still has a bin, and draws nothing
     parts = []
     for pool, series in zip(pools, observer.series):
-        rates, replicas = rates_of(pool), float(pool.replicas)  # or data-parallel ranks
 
         def mean(of: Series) -> FloatArray:
             level: FloatArray = of.per_bin(bins)[0] / length
             return level
 
-        busy, dyn_w = mean(series.busy), mean(series.dyn_w)
-        boot = np.clip(pool.spec.boot_s - start, 0.0, length) / length * replicas
         level, points = series.tokens.per_bin(bins)
-        pue = rates.pue if math.isfinite(rates.pue) else _means(pool.site.pue, start, length)
-        power = pue * (rates.active_w * (busy + boot) + rates.idle_w * np.maximum(replicas - busy - boot, 0.0) + dyn_w)
-        intensity = _means(pool.site.intensity, start, length)
-        capacity = replicas * pool.blocks * pool.spec.engine.block_size
+        power = facility_power(pool, series.busy, series.dyn_w, start, length)
+        intensity = means(pool.site.intensity, start, length)
+        capacity = pool.replicas * pool.blocks * pool.spec.engine.block_size
         parts.append(
             {
                 "pool": np.full(bins, pool.index),
@@ -131,11 +124,6 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
             }
         )
     return typed({name: np.concatenate([part[name] for part in parts]) for name in TIMELINE_COLUMNS}, TIMELINE_COLUMNS)
-
-
-def _means(signal: Any, start: npt.NDArray[Any], length: npt.NDArray[Any]) -> FloatArray:
-    """Mean of a signal in every bin."""
-    return np.array([signal.integral(t, t + d) / d for t, d in zip(start, length)])
 
 
 def span_table(observer: Observer) -> Columns | None:

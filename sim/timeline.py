@@ -79,3 +79,21 @@ def align(series: list[Series]) -> float:
         while each.width_s < width:
             each.merge_pairs()
     return width
+
+
+class Metered(Series):
+    """A series that is also kept in bins of a fixed width, `fine`, for whoever settles accounts by them.
+
+    Args:
+        like: the series whose place it takes; still empty.
+        width_s: width of the fine bins [s].
+    """
+
+    def __init__(self, like: Series, width_s: float) -> None:
+        super().__init__(like.width_s, like.fixed)
+        self.fine = Series(width_s, True)
+
+    def add_levels(self, start_s: FloatArray, end_s: FloatArray, value: FloatArray | float) -> None:
+        """See `Series.add_levels`."""
+        super().add_levels(start_s, end_s, value)
+        self.fine.add_levels(start_s, end_s, value)

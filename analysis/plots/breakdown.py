@@ -14,7 +14,8 @@ if TYPE_CHECKING:
 
 CAPTION = (
     "Energy at the facility, carbon and cost over the whole run by part. Active: spent on completed work; wasted: on "
-    "work that was lost; idle: provisioned and waiting; embodied: the run's share of making the hardware."
+    "work that was lost; idle: provisioned and waiting; embodied: the run's share of making the hardware; "
+    "on_site: what a site's own solar plant and battery take off the end of a bar, or add."
 )
 #: A part thinner than this share of the longest bar cannot be seen, and is not in the legend.
 VISIBLE = 0.003
@@ -26,6 +27,7 @@ PARTS = {
     "boot": ("#F0E442", "...."),
     "network": ("#CC79A7", "----"),
     "embodied": ("#009E73", "\\\\\\\\"),
+    "on_site": ("#999999", ""),
 }
 
 
@@ -76,13 +78,13 @@ def _bars(
     entries: dict[str, Artist] = {}
     for place, parts in enumerate(rows.values()):
         left = 0.0
-        for part, value in parts.items():
+        for part, value in sorted(parts.items(), key=lambda item: (item[1] or 0.0) < 0.0):  # what is saved, last
             if value:
                 face, hatch = PARTS.get(part, ("#999999", ""))
                 bar = axes.barh(
                     place, value / scale, left=left, height=0.62, color=face, hatch=hatch, edgecolor="white"
                 )
-                if value >= VISIBLE * most:
+                if abs(value) >= VISIBLE * most:
                     entries.setdefault(part, bar[0])
                 left += value / scale
         unknown = _unknown(parts)

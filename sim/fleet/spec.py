@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from sim.accounting.cost import CostModel
 from sim.accounting.embodied import Embodied
 from sim.accounting.grid import Market
+from sim.accounting.on_site import OnSite
 from sim.accounting.pue import LoadPue
 from sim.accounting.signal import Signal, Unknown, kind_of
 from sim.accounting.water import Water
@@ -283,6 +284,7 @@ class Site:
             as `ClockPue`), or a `LoadPue`.
         market: what electricity it buys, for a market-based figure; None leaves that "not available".
         water: its water factors; None leaves water unknown.
+        on_site: its solar plant, battery and contract; None where there are none.
     """
 
     name: str
@@ -292,6 +294,7 @@ class Site:
     pue: float | LoadPue | Signal = 1.0
     market: Market | None = None
     water: Water | None = None
+    on_site: OnSite | None = None
 
     def __post_init__(self) -> None:
         instance("sites.name", self.name, str, "a text")
@@ -307,6 +310,8 @@ class Site:
             instance(f"{key}.market", self.market, Market, "a Market, or None where it is unknown")
         if self.water is not None:
             instance(f"{key}.water", self.water, Water, "a Water, or None where it is unknown")
+        if self.on_site is not None:
+            instance(f"{key}.on_site", self.on_site, OnSite, "an OnSite, or None where there is none")
 
 
 @dataclass(frozen=True, slots=True)
