@@ -146,14 +146,14 @@ class Observer:
 
     def _record(self, pool: LivePool, replica: int, seq: Sequence, status: int, emitted: int, last_s: float) -> None:
         request, prefill, decode, waste = seq.request, seq.prefill, seq.decode, seq.waste
-        link = pool.link
+        link, traits = pool.link, request.traits
         downlink = 0.0
         if link is not None:
             downlink = link.downlink_s(request)
             if request.leg is None or request.leg.role == "answer":
                 link.streamed(emitted)
-        if request.traits.reasoning_tokens and (request.leg is None or request.leg.role == "answer"):
-            self.hidden.tokens[request.id] = request.traits.reasoning_tokens
+        if traits.reasoning_tokens and (request.leg is None or request.leg.role == "answer"):
+            self.hidden.tokens[request.id] = traits.reasoning_tokens
         if seq.segments is not None:
             self._segments[request.id] = seq.segments
         self.records.append(
@@ -161,7 +161,7 @@ class Observer:
              seq.queued_s, seq.scheduled_s, seq.first_s, last_s, downlink, seq.row, seq.last_row, seq.preemptions,
              seq.cached, prefill.real, prefill.imag, seq.prefill_g.real, decode.real, decode.imag, seq.decode_g.real,
              waste.real, waste.imag, seq.waste_g.real, seq.prefill_g.imag, seq.decode_g.imag, seq.waste_g.imag,
-             *whose(request), *(NOWHERE if pool.tariff is None else prices_of(seq)))
+             traits.tenant, traits.deadline_s, *(NOWHERE if pool.tariff is None else prices_of(seq)))
         )  # fmt: skip
 
     def close(self, now: float) -> None:

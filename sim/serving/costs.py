@@ -36,7 +36,7 @@ class Shared:
     def cost(self, decoding: int, prefill_tokens: int, prefills: int) -> Cost:
         """Find the cost of one kind of step, and keep it."""
         step = self._timing.step(decoding, prefill_tokens, prefills)
-        padded = self._padded(decoding, prefill_tokens, prefills)
+        padded = self._padded(step, decoding, prefill_tokens, prefills)
         cost = (
             complex(padded.fixed_s, padded.fixed_j),
             complex(step.tau * (1.0 - step.alpha), step.eps) / self._parts,
@@ -57,10 +57,12 @@ class Shared:
         at = bisect_left(self._padding, tokens)
         return self._padding[at] if at < len(self._padding) else tokens
 
-    def _padded(self, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
+    def _padded(self, step: StepCost, decoding: int, prefill_tokens: int, prefills: int) -> StepCost:
         """Cost of the step that runs in its place: CUDA graphs exist for some sizes only, and padding is computed."""
         tokens = decoding + prefill_tokens
         more = self.padded(tokens) - tokens
+        if not more:
+            return step
         if prefills:
             return self._timing.step(decoding, prefill_tokens + more, prefills)
         return self._timing.step(decoding + more, 0, 0)

@@ -57,8 +57,8 @@ class Engine(Spans):
 
     # fmt: off
     __slots__ = (
-        "_late", "_planning", "_priority", "_schedule", "_timer", "_wake_at", "cancelled", "cuts", "env", "lost",
-        "lost_g", "lost_gs", "ready_s",
+        "_late", "_next", "_planning", "_priority", "_schedule", "_timer", "_wake_at", "cancelled", "cuts", "env",
+        "lost", "lost_g", "lost_gs", "ready_s",
     )
     # fmt: on
 
@@ -94,6 +94,8 @@ class Engine(Spans):
         self._timer = Timer(env, self._on_timer)
         self._wake_at = math.inf
         self._schedule = env.schedule
+        # without asynchronous scheduling nobody who ended still has a seat
+        self._next = self.schedule if self.async_scheduling else self._fill
         self.lost = 0j
         self.lost_g = self.lost_gs = 0.0
         self.cuts: list[tuple[float, float, float]] = []
@@ -112,7 +114,7 @@ class Engine(Spans):
         if span is None:
             if self._late:
                 self._arm(max(now, self.ready_s))
-            elif now >= self.ready_s and self.schedule(now):
+            elif now >= self.ready_s and self._next(now):
                 self._arm(self.plan(now))
             else:
                 self._arm(self.ready_s)
@@ -141,7 +143,7 @@ class Engine(Spans):
     def _may_fit(self, seq: Sequence, k: int) -> bool:
         """Whether a prompt would fit in memory after `k` steps of the span."""
         n = self.n
-        need = self.held + self.layout.needs(seq.length, seq.done)
+        need = self.held - (-seq.length // self.block_size)
         if self.prefix is not None:
             need -= self.prefix.shared_blocks(self.prefix.hits(seq))
         context = self.context + n * k * self.pace
@@ -204,8 +206,9 @@ class Engine(Spans):
 
     def _cut(self, k: int) -> None:
         """End the span under way after `k` steps."""
+        span: Any = self._span
         self._k = k
-        self._arm(self._end_of(k))
+        self._arm(span[0] + k * span[1] + span[2] * (k * (k - 1) * 0.5))  # `_end_of(k)`
 
     # -- waking up ----------------------------------------------------------------------------------------------------
 
@@ -225,7 +228,7 @@ class Engine(Spans):
             self.commit(at)
         if self.cancelled:
             self._drop_cancelled(at)
-        if self.schedule(at):
+        if self._next(at):
             self._arm(self.plan(at))
         else:
             self._span = None

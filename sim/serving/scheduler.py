@@ -182,7 +182,7 @@ class Scheduler(DecodeSet):
         waiting, running, layout = self.waiting, self.running, self.layout
         if not self._open:
             return
-        seats = self.max_seqs - self.ending_seats
+        seats, windowed = self.max_seqs - self.ending_seats, self.groups is not None
         while waiting and self.left > 0 and len(running) < seats:
             seq = waiting.first(self.visible_s)
             if seq is None:
@@ -190,7 +190,9 @@ class Scheduler(DecodeSet):
             if self.special:
                 if not self._obtain(seq):
                     return
-            elif not self._fits(self.held + layout.needs(seq.length, seq.done)):
+            elif not self._fits(
+                self.held + (layout.needs(seq.length, seq.done) if windowed else -(-seq.length // self.block_size))
+            ):
                 return
             waiting.take()
             self.shared.waiting -= 1
@@ -203,7 +205,8 @@ class Scheduler(DecodeSet):
             if chunk > self.left and not self._whole:
                 chunk = self.left
             self.chunks.append((seq, chunk))
-            self.held += layout.held(seq.done, seq.done + chunk)
+            reach = seq.done + chunk
+            self.held += layout.held(seq.done, reach) if windowed else -(-reach // self.block_size)
             self.left -= chunk
             if self.prefix is not None:
                 self.make_cache_fit(self.prefix, self.j, self.context)

@@ -278,9 +278,12 @@ class Spans(Scheduler):
 
     def _finish(self, seq: Sequence, t: float) -> None:
         """The last token of a decoding sequence is out."""
-        blocks = self.layout.decoding(seq.offset + (self.j - 1) * self.pace, self.ahead, self.parts)
-        self.leave(seq)
-        self._give_up(seq, blocks)
+        if self.special or self.async_scheduling:
+            blocks = self.layout.decoding(seq.offset + (self.j - 1) * self.pace, self.ahead, self.parts)
+            self.leave(seq)
+            self._give_up(seq, blocks)
+        else:
+            self.leave(seq)
         del self.running[seq]
         seq.last_s = t
         seq.emitted = seq.target
@@ -324,7 +327,8 @@ class Spans(Scheduler):
             del self.running[seq]
             seq.last_s = t
             seq.row, seq.last_row = 0, -1
-            self._give_up(seq, self.layout.held(seq.length - chunk, seq.length))
+            if self.special or self.async_scheduling:
+                self._give_up(seq, self.layout.held(seq.length - chunk, seq.length))
             seq.on_done(seq)
         else:
             self.join(seq)
