@@ -14,15 +14,16 @@ from sim.units import GB, JOULES_PER_KWH, SECONDS_PER_HOUR
 def of(result: Result, output_tokens: int) -> dict[str, dict[str, dict[str, float | None]]]:
     """Each resource: {name with unit: {absolute, per_1000_tokens}}; by output tokens of completed requests.
 
-    Shares and peaks have no amount per token. None is unknown.
+    Shares and peaks have no amount per token. None is unknown. Compute and memory are those of hardware that one has
+    or rents; what an API computes is not counted.
     """
-    pools, kilo = result.pools, output_tokens / 1e3
+    pools, kilo = [pool for pool in result.pools if not pool.provider], output_tokens / 1e3
     flops = [pool.useful_flop for pool in pools]
     flop = None if any(each is None for each in flops) else sum(each for each in flops if each is not None)
     peaks = [(pool.peak_flop_per_s, pool.xpus / max(pool.replicas, 1) * pool.busy_s) for pool in pools]
     possible = sum(peak * busy for peak, busy in peaks if peak is not None)
     all_known = all(peak is not None for peak, _ in peaks)
-    used = footprint.of_all(pools)
+    used = footprint.of_all(result.pools)
 
     def amount(value: float | None, spread: bool = True) -> dict[str, float | None]:
         per = value / kilo if value is not None and spread and kilo > 0.0 else None
@@ -47,8 +48,8 @@ def of(result: Result, output_tokens: int) -> dict[str, dict[str, dict[str, floa
         },
         "money": {"cost [USD]": amount(footprint.total(used.cost_usd))},
         "network": {
-            "up [MB]": amount(sum(pool.bytes_up for pool in pools) / 1e6),
-            "down [MB]": amount(sum(pool.bytes_down for pool in pools) / 1e6),
+            "up [MB]": amount(sum(pool.bytes_up for pool in result.pools) / 1e6),
+            "down [MB]": amount(sum(pool.bytes_down for pool in result.pools) / 1e6),
         },
     }
 
@@ -57,6 +58,8 @@ def _kv_peak(result: Result) -> float:
     """KV cache in use in the fullest time bin [bytes]: a mean over the bin."""
     timeline, peak = result.timeline, {}
     for index, pool in enumerate(result.pools):
+        if pool.provider:
+            continue
         mine = timeline["pool"] == index
         for t_s, use in zip(timeline["t_s"][mine].tolist(), timeline["kv_use"][mine].tolist()):
             peak[t_s] = peak.get(t_s, 0.0) + use * pool.kv_bytes

@@ -209,7 +209,7 @@ def _water_of(result: Result, pools: npt.NDArray[Any], energy_j: npt.NDArray[Any
     on, off = [], []
     for pool, joules in zip(result.pools, by_pool):
         building_j = sum(part_j for part, part_j in pool.facility_energy_j.items() if part != "network")
-        if joules > 0.0:
+        if joules > 0.0 or np.isnan(joules):
             share = float(joules) / building_j
             for litres, whole in ((on, pool.water_on_l), (off, pool.water_off_l)):
                 litres.append(None if whole is None else whole * share)

@@ -31,7 +31,8 @@ def rows(summary: Mapping[str, Any], devices: bool = False, grid_losses: float |
     """The inventory of a run.
 
     Electricity of owned pools is scope 2, on direct intensity; what its life cycle adds and grid losses are scope 3,
-    category 3; owned hardware is category 2, in full in the year of purchase. Rented pools are the customer's scope 3.
+    category 3; owned hardware is category 2, in full in the year of purchase. Rented pools and APIs are the customer's
+    scope 3.
 
     Args:
         summary: contents of summary.json.
@@ -48,6 +49,8 @@ def rows(summary: Mapping[str, Any], devices: bool = False, grid_losses: float |
             found += _owned(name, pool, grid_losses)
         elif pool["ownership"] == "rented":
             found += _rented(name, pool)
+        elif pool["ownership"] == "bought":
+            found += _bought(name, pool)
         else:
             found.append(Row("not classified", "", "", name, None, "the pool's cost does not say owned or rented"))
     return found
@@ -87,6 +90,14 @@ def _rented(name: str, pool: Mapping[str, Any]) -> Iterator[Row]:
     basis = f"{pool['intensity_basis'] or 'unknown'} intensity"
     yield Row("3", "1", "location-based", f"{name}: electricity of rented xPUs", _building(use), basis)
     yield Row("3", "1", "", f"{name}: hardware, amortised", pool["carbon_kg"]["embodied"], "the provider's, by time")
+    yield from _network(name, pool)
+
+
+def _bought(name: str, pool: Mapping[str, Any]) -> Iterator[Row]:
+    use, guess = _building(pool["parts"]["carbon_operational_kg"]), "an estimate of energy, by the site's intensity"
+    note = "not disclosed; needs an estimate (energy) and a grid" if use is None else guess
+    yield Row("3", "1", "location-based", f"{name}: electricity of {pool['provider']}", use, note)
+    yield Row("3", "1", "", f"{name}: hardware of {pool['provider']}", pool["carbon_kg"]["embodied"], "not disclosed")
     yield from _network(name, pool)
 
 

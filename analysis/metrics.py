@@ -226,6 +226,7 @@ def _about_pool(pool: PoolTotals) -> Section:
     moved = ("bytes_up", "bytes_down")
     basis = (
         "ownership",
+        "provider",
         "embodied_full_kg",
         "intensity_by_basis",
         "intensity_basis",

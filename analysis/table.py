@@ -38,10 +38,7 @@ class Row:
 
 def headings(summary: Section) -> list[tuple[str, str]]:
     """Name and description of each column: the pools, then the total."""
-    pools = [
-        (name, f"{pool['site_kind']}, {pool['replicas']} × {_engine(pool)}")
-        for name, pool in summary["by_pool"].items()
-    ]
+    pools = [(name, f"{pool['site_kind']}, {_hardware(pool)}") for name, pool in summary["by_pool"].items()]
     return [*pools, ("total", "whole fleet")]
 
 
@@ -164,10 +161,12 @@ def _pair(metric: Section, scale: float) -> str:
     return f"{number(scale * metric['p50'])} / {number(scale * metric['p99'])}"
 
 
-def _engine(pool: Section) -> str:
-    """xPUs of one replica, such as ``4 h100_sxm``."""
+def _hardware(pool: Section) -> str:
+    """Replicas and the xPUs of each, such as ``2 × 4 h100_sxm``; or whose API it is."""
+    if pool.get("provider"):
+        return f"API of {pool['provider']}"
     each = pool["xpus"] // pool["replicas"]
-    return pool["xpu"] if each == 1 else f"{each} {pool['xpu']}"
+    return f"{pool['replicas']} × " + (pool["xpu"] if each == 1 else f"{each} {pool['xpu']}")
 
 
 def _column_a_pool(summary: Section) -> Any:

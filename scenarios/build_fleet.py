@@ -8,13 +8,16 @@ from types import MappingProxyType
 from typing import Any
 
 from scenarios.build_accounts import embodied_of, host_of, shares_of
+from scenarios.build_api import api_pool
 from scenarios.build_cost import cost_of
 from scenarios.build_on_site import on_site_of
 from scenarios.build_site import SITE_KEYS, intensity_of, market_of, pue_of, water_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
 from scenarios.targets import instantiate
+from sim.accounting.signal import Unknown
 from sim.errors import InputError
+from sim.fleet.api import ApiPool
 from sim.fleet.balancers import balancer_of
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
@@ -58,7 +61,7 @@ def build_fleet(
         return _single(section, catalogue, basis, start_utc, plugins)
     sites = []
     for name, site in section.children("sites").items():
-        pools = tuple(_pool(key, pool, catalogue, start_utc) for key, pool in site.children("pools").items())
+        pools = tuple(_pool(key, pool, catalogue, start_utc, plugins) for key, pool in site.children("pools").items())
         sites.append(_site(name, site, pools, catalogue, basis, start_utc, plugins))
         site.finish()
     links = tuple(
@@ -84,6 +87,8 @@ def check_pools(fleet: Fleet, router: Router, key: str, single: bool) -> None:
     for site in fleet.sites:
         for pool in site.pools:
             with renamed(f"pools.{pool.name}", key if single else f"{key}.sites.{site.name}.pools.{pool.name}"):
+                if isinstance(pool, ApiPool):
+                    continue
                 check_fit(pool)
                 balancer_of(pool, router)
 
@@ -93,14 +98,14 @@ def _single(
 ) -> Fleet:
     site = Section({key: value for key, value in section.values.items() if key in SITE_KEYS}, section.key)
     pool = Section({k: v for k, v in section.values.items() if k not in (*SITE_KEYS, "about")}, section.key)
-    pools = (_pool(SINGLE, pool, catalogue, start_utc),)
+    pools = (_pool(SINGLE, pool, catalogue, start_utc, plugins),)
     return Fleet((_site(SINGLE, site, pools, catalogue, basis, start_utc, plugins),))
 
 
 def _site(
     name: str,
     site: Section,
-    pools: tuple[Pool, ...],
+    pools: tuple[Pool | ApiPool, ...],
     catalogue: Catalogue,
     basis: str,
     start_utc: str | None,
@@ -109,15 +114,21 @@ def _site(
     kind = site.need("kind", one_of(*SITE_KINDS))
     with within(site.key):
         pue = pue_of(site, catalogue, start_utc)
-        intensity = intensity_of(site, catalogue, basis, start_utc)
+        bought = bool(pools) and all(isinstance(pool, ApiPool) for pool in pools)
+        dark = bought and site.get("grid", anything, None) is None  # where a provider computes may be unknown
+        intensity = Unknown() if dark else intensity_of(site, catalogue, basis, start_utc)
         market = market_of(site, basis)
         water = water_of(site, catalogue)
         on_site = on_site_of(site, catalogue, start_utc, plugins)
     return Site(name, kind, pools, intensity, pue, market, water, on_site)
 
 
-def _pool(name: str, pool: Section, catalogue: Catalogue, start_utc: str | None) -> Pool:
+def _pool(
+    name: str, pool: Section, catalogue: Catalogue, start_utc: str | None, plugins: Collection[str]
+) -> Pool | ApiPool:
     pool.get("about", anything, None)
+    if pool.values.get("api") is not None:
+        return api_pool(name, pool, catalogue, plugins)
     xpu, xpu_entry = catalogue.xpu(pool.need("xpu", text), pool.path("xpu"))
     xpu = catalogue.on_stack(xpu, pool.get("stack", text, None), pool.path("stack"))
     with within(pool.key):

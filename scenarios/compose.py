@@ -33,12 +33,15 @@ _PARTS = {
     "cost": "fleet.sites.SITE.pools.POOL.cost=rent, or fleet=single fleet.cost=rent",
     "grid": "fleet.sites.SITE.grid=ID, or fleet=single fleet.grid=ID",
     "link": "fleet.links.LINK.type=ID",
+    "api": "+fleet.sites.SITE.pools.POOL={api: ID}, or fleet=hybrid_api",
 }
 #: Keys that hold one word or a mapping: what can stand there.
 _FORMS = {
     "grid": "an id, a number, or {path, zone, basis, start_utc, wrap}",
     "pue": "a number, {full_load, fixed_share}, {hours, months, zone} or {path, column}; see docs/accounting.md",
     "water": "null, an id, or {on_site_l_per_kwh: 0.3, off_site_l_per_kwh: 2}",
+    "ttft": "null, {median_s: 0.4, sigma: 0.5}, or {_target_: ...}",
+    "tokens_per_s": "null, a number, or {median: 100, sigma: 0.25}",
     "market": "null, or {contract_share: 0.4, contract_g_per_kwh: 11, residual_g_per_kwh: 450}",
     "solar": "null, or {peak_kw: 2, latitude: 37, longitude: -122, ...}; see docs/accounting.md",
     "battery": "null, or {kwh: 4, kw: 1, policy: carbon_aware, ...}; see docs/accounting.md",

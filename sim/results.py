@@ -142,7 +142,8 @@ class PoolTotals:
         intensity_mean: mean carbon intensity over the run [g/kWh]; intensity_basis (lca, direct), intensity_kind
             (average, marginal) and intensity_source name it.
         intensity_by_basis: means on every basis that the grid's entry has [g/kWh].
-        ownership: ``owned`` or ``rented``, empty where unknown.
+        ownership: ``owned``, ``rented`` or ``bought`` by the token, empty where unknown.
+        provider: whose API it is; empty for hardware of one's own or rented, which has `replicas` and an `xpu`.
         embodied_full_kg: embodied carbon of all its hardware, not spread over time [kg CO2e]; None where unknown.
         carbon_market_g: market-based operational carbon [g CO2e], or None where the site's purchases are not known.
         incomplete: what is unknown and thus missing in the totals, in words.
@@ -184,6 +185,7 @@ class PoolTotals:
     carbon_market_g: float | None = None
     useful_flop: float | None = None
     peak_flop_per_s: float | None = None
+    provider: str = ""
     weight_bytes: float = 0.0
     kv_bytes: float = 0.0
     water_on_l: float | None = None

@@ -25,7 +25,9 @@ from sim.accounting.ledger import close_totals, request_columns
 from sim.accounting.links import link_totals
 from sim.accounting.settlement import meter_sites, settle_sites
 from sim.errors import InputError, instance, number, provider
+from sim.fleet.api import ApiPool
 from sim.fleet.balancers import balancer_of
+from sim.fleet.live_api import LiveApi
 from sim.fleet.network import Network
 from sim.fleet.pool import LivePool
 from sim.fleet.spec import Fleet
@@ -341,22 +343,25 @@ class _Run:
 def _live_pools(
     state: _Run, fleet: Fleet, router: Router, workload: Workload, streams: Streams, stop_s: float
 ) -> Iterator[LivePool]:
-    index, unit = 0, _prefix_unit(router, workload)
+    index, unit = -1, _prefix_unit(router, workload)
     for site in fleet.sites:
         for pool in map(partial(interrupted, streams=streams, until_s=state.horizon_s), site.pools):
+            link, index = state.network.client_link(site.name), index + 1
+            if isinstance(pool, ApiPool):
+                yield LiveApi(state.env, index, pool, site, link, streams, len(workload.slo_classes))
+                continue
             yield LivePool(
                 state.env,
                 index,
                 pool,
                 site,
-                state.network.client_link(site.name),
+                link,
                 random.Random(int(streams.get(f"balancer {pool.name}").integers(1 << 62))),
                 balancer_of(pool, router),
                 workload.slo_classes,
                 stop_s,
                 unit,
             )
-            index += 1
 
 
 def _prefix_unit(router: Router, workload: Workload) -> int:

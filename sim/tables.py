@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import numpy.typing as npt
 
 from sim import qoe
+from sim.accounting.purchased import is_api
 from sim.accounting.site_power import facility_power, means
 from sim.fleet.pool import LivePool
 from sim.observer import COMPLETED, Observer
@@ -105,7 +108,7 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
         level, points = series.tokens.per_bin(bins)
         power = facility_power(pool, series.busy, series.dyn_w, start, length)
         intensity = means(pool.site.intensity, start, length)
-        capacity = pool.replicas * pool.blocks * pool.spec.engine.block_size
+        capacity = pool.replicas * pool.blocks * pool.spec.engine.block_size or math.nan  # an API has none
         parts.append(
             {
                 "pool": np.full(bins, pool.index),
@@ -118,7 +121,7 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
                 "queue": mean(series.queue),
                 "running": mean(series.running),
                 "kv_use": mean(series.kv_tokens) / capacity,
-                "replicas": np.full(bins, float(pool.spec.replicas)),
+                "replicas": np.full(bins, 0.0 if is_api(pool) else float(pool.spec.replicas)),
                 "arrivals": series.arrivals.per_bin(bins)[1],
                 "output_tokens": level + points,
             }

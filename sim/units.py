@@ -6,6 +6,7 @@ SECONDS_PER_HOUR = 3600.0
 HOURS_PER_YEAR = 8760.0
 SECONDS_PER_YEAR = SECONDS_PER_HOUR * HOURS_PER_YEAR
 JOULES_PER_KWH = 3.6e6
+TOKENS_PER_MTOK = 1e6  # prices are for a million tokens
 GB = 1e9  # decimal gigabyte [bytes]
 GIB = 2.0**30  # binary gigabyte [bytes]
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from analysis.plots import style, timeline
 from analysis.view import View
 
@@ -22,7 +24,7 @@ def draw(view: View, width: float = style.PAGE) -> Figure:
     time = style.TimeAxis.of(end_s)
     figure, (power, grid, carbon) = style.grid_of_panels(3, width, height=1.8, columns=3)
     watts = timeline.series(view, "power_w")
-    peak = max((float(band.max()) for band in watts if len(band)), default=0.0)
+    peak = max((float(np.nan_to_num(band).max()) for band in watts if len(band)), default=0.0)
     unit, scale = ("kW", 1e3) if peak >= 2e3 else ("W", 1.0)
     power.set_title("Facility power")
     power.set_ylabel(f"Power [{unit}]")

@@ -41,13 +41,13 @@ def series(view: View, name: str) -> list[style.Floats]:
 
 
 def stack(axes: Axes, view: View, bands: list[style.Floats], time: style.TimeAxis) -> dict[str, Artist]:
-    """Stacked areas, one a pool. Returns legend entries."""
+    """Stacked areas, one a pool; of a pool, what is unknown is left out, and said. Returns legend entries."""
     edges = edges_s(view) / time.seconds
     entries: dict[str, Artist] = {}
     base = np.zeros(len(edges) - 1)
     for index, (name, band) in enumerate(zip(view.pools, bands)):
-        top = base + band
-        entries[name] = axes.stairs(
+        top = base + np.nan_to_num(band)
+        entries[f"{name} (in part unknown)" if np.isnan(band).any() else name] = axes.stairs(
             top, edges, baseline=base, fill=True, facecolor=style.colour(index), **style.hatching(index)
         )
         base = top

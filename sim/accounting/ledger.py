@@ -20,8 +20,9 @@ import numpy.typing as npt
 from sim.accounting.billing import billed_s
 from sim.accounting.embodied import BY_TIME, BY_USE, ESTIMATES, Embodied
 from sim.accounting.inventory import by_basis, market_g, ownership
-from sim.accounting.links import mean_intensity
+from sim.accounting.links import client_bytes, mean_intensity
 from sim.accounting.meter import electricity_usd, facility, read
+from sim.accounting.purchased import bought_columns, bought_totals, is_api, part_of
 from sim.accounting.signal import Signal, Unknown, kind_of
 from sim.accounting.work import useful_flop
 from sim.hardware.grounding import grounding
@@ -147,7 +148,8 @@ def request_columns(records: dict[str, FloatArray], pools: list[LivePool], end_s
     for pool in pools:
         mine = np.flatnonzero(records["pool"] == pool.index)
         part = {name: values[mine] for name, values in records.items()}
-        for name, values in _shares(part, pool, end_s).items():
+        shares = bought_columns(part, pool) if is_api(pool) else _shares(part, pool, end_s)
+        for name, values in shares.items():
             columns[name][mine] = values
     return columns
 
@@ -157,14 +159,14 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
     rates = rates_of(pool)
     share = records["useful"]
     work_s = records["prefill_s"] + records["decode_s"]
-    lost_s = records["waste_s"] + _part(1.0 - share, work_s)
-    active_s = _part(share, work_s)
+    lost_s = records["waste_s"] + part_of(1.0 - share, work_s)
+    active_s = part_of(share, work_s)
     whole_s = active_s + lost_s
     prefill, prefill_g, prefill_usd = _phase(records, "prefill", pool, rates)
     decode, decode_g, decode_usd = _phase(records, "decode", pool, rates)
     waste, waste_g, waste_usd = _phase(records, "waste", pool, rates)
-    energy = _part(share, prefill + decode)
-    wasted = waste + _part(1.0 - share, prefill + decode)
+    energy = part_of(share, prefill + decode)
+    wasted = waste + part_of(1.0 - share, prefill + decode)
     grams = prefill_g + decode_g + waste_g
     network = np.zeros_like(energy)
     if pool.link is not None and pool.link.spec.energy_j_per_byte is not None:
@@ -186,7 +188,7 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
     return {
         "xpu_s": whole_s * pool.spec.xpus_per_engine,
         "energy_j": energy,
-        "energy_prefill_j": _part(share, prefill),
+        "energy_prefill_j": part_of(share, prefill),
         "energy_wasted_j": wasted,
         "energy_network_j": network,
         "energy_provisioned_j": energy + idle(totals.facility_energy_j),
@@ -197,11 +199,6 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
         "cost_usd": cost,
         "cost_provisioned_usd": cost + (idle(totals.cost_usd) if totals.cost_usd is not None else math.nan),
     }
-
-
-def _part(share: FloatArray, amount: FloatArray) -> FloatArray:
-    """A share of an amount; none of an unknown one is none."""
-    return np.where(share > 0.0, share * amount, 0.0)
 
 
 def _phase(
@@ -269,6 +266,8 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
 
 def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], steps: int, end_s: float) -> PoolTotals:
     """Totals of a pool with every part, from its engines' meters (not from the requests' shares, which must match)."""
+    if is_api(pool):
+        return bought_totals(pool, requests, end_s)
     totals, rates, site = pool_totals(pool, end_s), rates_of(pool), pool.site
     meter = read(pool, rates, end_s)
     mine = requests["pool"] == pool.index
@@ -303,8 +302,8 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
         )
     if totals.cost_usd is not None:
         totals.cost_usd |= _split(rates.usd_per_s * meter_s + meter.busy.usd, waste_share, 0.0)
-    totals.bytes_up = float(pool_bytes(pool, requests["prompt_tokens"][mine], up=True))
-    totals.bytes_down = float(pool_bytes(pool, requests["output_tokens"][mine], up=False))
+    totals.bytes_up = client_bytes(pool.link, requests["prompt_tokens"][mine], up=True)
+    totals.bytes_down = client_bytes(pool.link, requests["output_tokens"][mine], up=False)
     done = mine & (requests["status"] == 0)
     tokens = [requests[name][done] for name in ("prompt_tokens", "cached_tokens", "output_tokens")]
     totals.useful_flop = useful_flop(pool.spec.model, tokens[0], tokens[1], tokens[2])
@@ -320,11 +319,3 @@ def close_totals(pool: LivePool, requests: dict[str, npt.NDArray[np.generic]], s
 
 def _split(busy: float, waste_share: float, network: float) -> dict[str, float]:
     return {"active": busy * (1.0 - waste_share), "wasted": busy * waste_share, "network": network}
-
-
-def pool_bytes(pool: LivePool, tokens: npt.NDArray[np.generic], up: bool) -> float:
-    """Client traffic of `tokens` prompt (up) or output (down) tokens [bytes]."""
-    if pool.link is None:
-        return 0.0
-    link = pool.link.spec
-    return float(tokens.sum()) * (link.prompt_bytes_per_token if up else link.chunk_bytes)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
 
 from sim.fleet.link import CLIENT, Link
 from sim.fleet.network import LiveLink
@@ -39,3 +42,10 @@ def link_totals(live: LiveLink, sites: Mapping[str, Site], end_s: float) -> Link
         intensity_mean=intensity,
         down_s=0.0 if live.outages is None else end_s - live.outages.elapsed(0.0, end_s),
     )
+
+
+def client_bytes(link: LiveLink | None, tokens: npt.NDArray[Any], up: bool) -> float:
+    """Client traffic of `tokens` prompt (up) or output (down) tokens over a pool's link [bytes]."""
+    if link is None:
+        return 0.0
+    return float(tokens.sum()) * (link.spec.prompt_bytes_per_token if up else link.spec.chunk_bytes)

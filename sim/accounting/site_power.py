@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.accounting.ledger import rates_of
+from sim.accounting.purchased import is_api
 from sim.timeline import Series
 
 if TYPE_CHECKING:
@@ -19,15 +20,17 @@ Floats = npt.NDArray[np.floating[Any]]
 
 
 def facility_power(pool: LivePool, busy: Series, dyn_w: Series, start_s: Floats, length_s: Floats) -> FloatArray:
-    """Mean facility power in every bin [W].
+    """Mean facility power in every bin [W]; NaN of an API under way whose energy is not known.
 
     Args:
         pool: whose; its replicas, or data-parallel ranks.
         busy: how many of them compute; dyn_w: their dynamic power [W]; in bins of the same width.
         start_s, length_s: the bins; the last may be shorter [s].
     """
-    rates, replicas = rates_of(pool), float(pool.replicas)
     working, dynamic_w = (series.per_bin(len(start_s))[0] / length_s for series in (busy, dyn_w))
+    if is_api(pool):
+        return dynamic_w if pool.api.energy is not None else np.where(working > 0.0, math.nan, 0.0)
+    rates, replicas = rates_of(pool), float(pool.replicas)
     boot = np.clip(pool.spec.boot_s - start_s, 0.0, length_s) / length_s * replicas
     idle = np.maximum(replicas - working - boot, 0.0)
     pue = rates.pue if math.isfinite(rates.pue) else means(pool.site.pue, start_s, length_s)

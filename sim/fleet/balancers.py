@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING
 
 from sim.errors import InputError
+from sim.fleet.api import ApiPool
 from sim.fleet.spec import Pool
 from sim.request import Request
 
@@ -94,7 +95,7 @@ BALANCERS: dict[str, Callable[[LivePool, Request], int]] = {
 }
 
 
-def balancer_of(pool: Pool, router: object) -> str:
+def balancer_of(pool: Pool | ApiPool, router: object) -> str:
     """The balancer of a pool: its own, else the router's wish, else least outstanding.
 
     Raises:

@@ -13,6 +13,7 @@ from sim.accounting.pue import LoadPue
 from sim.accounting.signal import Signal, Unknown, kind_of
 from sim.accounting.water import Water
 from sim.errors import InputError, instance, instances, number, provider, whole
+from sim.fleet.api import AnyPool, ApiPool, check_no_api
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
 from sim.fleet.outages import check_outages
@@ -52,7 +53,7 @@ class Host:
 
 
 @dataclass(frozen=True, slots=True)
-class Pool:
+class Pool(AnyPool):
     """Replicas of one (model, xPU, parallelism, engine settings).
 
     Attributes:
@@ -278,7 +279,7 @@ class Site:
     Attributes:
         name: unique in the fleet.
         kind: one of `SITE_KINDS`.
-        pools: the pools that stand there.
+        pools: the pools that stand there, or that are reached there: APIs.
         intensity: carbon intensity of its electricity [g CO2e/kWh], over simulated time; unknown unless given.
         pue: power usage effectiveness, facility energy over IT energy, at least 1: a number, a signal over time (such
             as `ClockPue`), or a `LoadPue`.
@@ -289,7 +290,7 @@ class Site:
 
     name: str
     kind: str
-    pools: tuple[Pool, ...]
+    pools: tuple[Pool | ApiPool, ...]
     intensity: Signal = field(default_factory=Unknown)
     pue: float | LoadPue | Signal = 1.0
     market: Market | None = None
@@ -299,7 +300,7 @@ class Site:
     def __post_init__(self) -> None:
         instance("sites.name", self.name, str, "a text")
         key = f"sites.{self.name}"
-        object.__setattr__(self, "pools", instances(f"{key}.pools", self.pools, Pool, "a list of Pools"))
+        object.__setattr__(self, "pools", instances(f"{key}.pools", self.pools, AnyPool, "a list of Pools"))
         if self.kind not in SITE_KINDS:
             raise InputError(f"{key}.kind", self.kind, " | ".join(SITE_KINDS))
         accepted = "a Signal such as Constant(400.0, basis='lca') [g CO2e/kWh]"
@@ -312,6 +313,7 @@ class Site:
             instance(f"{key}.water", self.water, Water, "a Water, or None where it is unknown")
         if self.on_site is not None:
             instance(f"{key}.on_site", self.on_site, OnSite, "an OnSite, or None where there is none")
+            check_no_api(key, self.pools)
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,7 +351,7 @@ class Fleet:
             raise InputError("grid kind", sorted(kinds), "one kind for all sites of a run: average or marginal")
 
     @property
-    def pools(self) -> tuple[Pool, ...]:
+    def pools(self) -> tuple[Pool | ApiPool, ...]:
         """Every pool, in the order of the sites."""
         return tuple(pool for site in self.sites for pool in site.pools)
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 
 from sim.accounting.cost import Rent
 from sim.errors import InputError
+from sim.fleet.api import ApiPool
 from sim.fleet.spec import Pool
 from sim.rng import Streams
 from sim.units import SECONDS_PER_HOUR
 
 
-def interrupted(pool: Pool, streams: Streams, until_s: float) -> Pool:
+def interrupted(pool: Pool | ApiPool, streams: Streams, until_s: float) -> Pool | ApiPool:
     """The pool with the interruptions of its spot price as outages: a Poisson process while it is in service.
 
     Args:
@@ -24,7 +25,7 @@ def interrupted(pool: Pool, streams: Streams, until_s: float) -> Pool:
         InputError: the run has no horizon, or the pool outages of its own.
     """
     cost = pool.cost
-    if not isinstance(cost, Rent) or not cost.interruptions_per_hour:
+    if isinstance(pool, ApiPool) or not isinstance(cost, Rent) or not cost.interruptions_per_hour:
         return pool
     key = f"pools.{pool.name}"
     if math.isinf(until_s):

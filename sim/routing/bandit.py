@@ -9,6 +9,7 @@ from sim.errors import number
 from sim.request import Request
 from sim.routing.base import FleetView, Outcome, PoolView
 from sim.routing.candidates import Candidates
+from sim.routing.slo import require_known
 
 
 @dataclass(slots=True)
@@ -45,6 +46,7 @@ class Bandit:
 
     def bind(self, fleet: FleetView) -> None:
         """Know nothing yet."""
+        require_known("bandit", "energy", fleet.pools, (math.isnan(p.work(1, 1).energy_j) for p in fleet.pools))
         self._candidates = Candidates(fleet.pools)
         self._bounds = [(each.ttft_s, each.tpot_s, each.e2e_s) for each in fleet.slo_classes]
         self._arms: dict[tuple[int, int], dict[str, Arm]] = {}

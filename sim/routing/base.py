@@ -27,8 +27,8 @@ class PoolView(Protocol):
         up: whether it is in service.
         max_tokens: longest prompt + output that the pool can hold [tokens].
         adapter_slots: adapters that a replica can have loaded; 0 serves the base model to all.
-        model_id, xpu_id: what it serves, on what.
-        kv_format, kv_bytes_per_token: number format of its KV cache, and the size of a token's [bytes].
+        model_id, xpu_id: what it serves, on what; an API's xPU is empty.
+        kv_format, kv_bytes_per_token: number format of its KV cache, and the size of a token's [bytes]; NaN of an API.
         served_quality: scores of the model by benchmark, as served; those that are unknown are absent.
         power_w: facility power drawn now, from mean loads [W].
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from sim.accounting.purchased import is_api
 from sim.fleet.pool import Done, LivePool
 from sim.routing.base import Outcome
 from sim.serving.sequence import Sequence
@@ -31,7 +32,9 @@ def outcome(pool: LivePool, seq: Sequence) -> Outcome:
     sent_s = request.arrival_s - (pool.link.downlink_s(request) if pool.link is not None else 0.0)
     ttft_s, e2e_s = seq.first_s - sent_s, seq.last_s - sent_s
     tpot_s = (e2e_s - ttft_s) / (seq.target - 1) if seq.target > 1 else 0.0
-    if math.isnan(pool.pue):  # it varies: the engine kept the product
+    if is_api(pool):
+        facility_j = pool.facility_j(seq)
+    elif math.isnan(pool.pue):  # it varies: the engine kept the product
         facility_j = (seq.prefill_g + seq.decode_g + seq.waste_g).imag
     else:
         active_w = pool.timing.static_w + pool.host_w

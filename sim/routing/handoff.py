@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from sim.errors import InputError, number, whole
@@ -10,6 +11,7 @@ from sim.journey import Journey, Steps
 from sim.request import Request
 from sim.routing.base import FleetView
 from sim.routing.candidates import check_kind, least_outstanding, require_kind, side
+from sim.routing.slo import require_known
 
 LEAST_WAIT_S = 1e-3  #: between two looks at how far an answer is [s]
 
@@ -41,6 +43,8 @@ class PrefillDecodeSplit:
         self._prefill, self._decode = (
             side(fleet, f"router.{key}", name) for key, name in zip(("prefill", "decode"), self._names)
         )
+        every = [*self._prefill.pools, *self._decode.pools]
+        require_known("prefill_decode_split", "KV cache", every, (math.isnan(p.kv_bytes_per_token) for p in every))
         served = {(pool.model_id, pool.kv_format) for each in (self._prefill, self._decode) for pool in each.pools}
         if len(served) > 1:
             there = ", ".join(sorted(f"{model} with KV in {form}" for model, form in served))

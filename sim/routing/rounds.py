@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
@@ -10,6 +11,7 @@ from sim.errors import InputError
 from sim.fleet.leg import Pending
 from sim.fleet.link import CLIENT
 from sim.routing.base import FleetView, PoolView
+from sim.routing.slo import require_known
 
 
 class Stay(Pending):
@@ -83,7 +85,9 @@ def check_rounds(fleet: Any, name: str, near: Sequence[PoolView], far: Sequence[
     Raises:
         InputError: a pool is on both sides, nothing joins two of their sites, or a front end would see every round.
     """
-    for pool in (*near, *far):
+    every = [*near, *far]
+    require_known(name, "KV cache", every, (math.isnan(pool.kv_bytes_per_token) for pool in every))
+    for pool in every:
         engine = pool.spec.engine  # type: ignore[attr-defined]
         for key in ("front_end_s", "tokenize_s", "tokenize_s_per_token", "detokenize_s"):
             if getattr(engine, key):

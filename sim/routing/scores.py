@@ -63,6 +63,9 @@ class Weighted:
         if "cost" in self._weights:
             unknown = (math.isnan(pool.work(1, 1).cost_usd) for pool in fleet.pools)
             require_known("weighted", "cost", fleet.pools, unknown)
+        if "energy" in self._weights or "carbon" in self._weights:
+            unknown = (math.isnan(pool.work(1, 1).energy_j) for pool in fleet.pools)
+            require_known("weighted", "energy", fleet.pools, unknown)
         if "carbon" in self._weights:
             unknown = (math.isnan(each.at(fleet.now, fleet.now)) for each in self._forecasts.values())
             require_known("weighted", "grid", fleet.pools, unknown)

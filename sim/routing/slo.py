@@ -193,6 +193,7 @@ class CarbonSLO(_LeastUnderSLO):
         self._forecasts = {pool.name: known[pool.name] for pool in pools}
         unknown = (math.isnan(self._forecasts[pool.name].at(fleet.now, fleet.now)) for pool in pools)
         require_known("carbon_slo", "grid", pools, unknown)
+        require_known("carbon_slo", "energy", pools, (math.isnan(pool.work(1, 1).energy_j) for pool in pools))
         if self._embodied:
             unknown = (math.isnan(pool.work(1, 1).embodied_g) for pool in pools)
             require_known("carbon_slo", "embodied carbon", pools, unknown)
@@ -242,7 +243,7 @@ class OldXPUOffload(CarbonSLO):
 
     def bind(self, fleet: FleetView) -> None:
         """Check that old and newer xPUs are there, besides what `CarbonSLO` checks."""
-        there = sorted({pool.xpu_id for pool in fleet.pools})
+        there = sorted({pool.xpu_id for pool in fleet.pools if pool.xpu_id})
         for name in self._names:
             if name not in there:
                 raise InputError("router.old", name, f"xPUs of this fleet: {' | '.join(there)}")
