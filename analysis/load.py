@@ -86,8 +86,14 @@ def frames(result: Result) -> dict[str, pl.DataFrame]:
 def site_columns(result: Result) -> Columns:
     """Power of every site with a plant of its own by step, and the site's name."""
     names = [np.full(len(site.steps["t_s"]), site.name, dtype=object) for site in result.sites]
-    columns = {name: np.concatenate([site.steps[name] for site in result.sites]) for name in result.sites[0].steps}
+    every = list(dict.fromkeys(name for site in result.sites for name in site.steps))
+    columns = {name: np.concatenate([_steps(site.steps, name) for site in result.sites]) for name in every}
     return {"site": np.concatenate(names), **columns}
+
+
+def _steps(steps: Mapping[str, npt.NDArray[Any]], name: str) -> npt.NDArray[Any]:
+    """A column of a site, or nothing but NaN where the site does not have it."""
+    return steps[name] if name in steps else np.full(len(steps["t_s"]), np.nan)
 
 
 def gap_columns(result: Result) -> Columns:

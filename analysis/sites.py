@@ -26,7 +26,15 @@ def of(result: Result) -> dict[str, Any]:
 def lines(summary: Mapping[str, Any]) -> Iterator[str]:
     """A sentence or two about each site."""
     for name, site in summary.get("by_site", {}).items():
+        if "least_below_budget" in site["peak_kw"]:
+            peak = site["peak_kw"]
+            yield (
+                f"site {name}: highest mean power of a step {peak['load']:.4g} kW, at least "
+                f"{peak['least_below_budget']:.3g} kW below its budget"
+            )
         kwh, carbon, share = site["energy_kwh"], site["carbon_kg"], site["self_supplied"]
+        if not kwh["solar"] and not kwh["charged"] and site["matched_share"] is None:
+            continue  # all of it comes from the grid
         part = "" if share is None else f", {100.0 * (1.0 - share):.3g} % of it"
         yield (
             f"site {name}: load {kwh['load']:.4g} kWh, imported {kwh['imported']:.4g} kWh{part}; solar "

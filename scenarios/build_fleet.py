@@ -10,7 +10,7 @@ from typing import Any
 from scenarios.build_accounts import embodied_of, host_of, shares_of
 from scenarios.build_api import api_pool
 from scenarios.build_cost import cost_of
-from scenarios.build_on_site import on_site_of
+from scenarios.build_on_site import on_site_of, power_budget_of
 from scenarios.build_site import SITE_KEYS, intensity_of, market_of, pue_of, water_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
@@ -22,6 +22,7 @@ from sim.fleet.balancers import balancer_of
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
 from sim.fleet.outages import check_outages
+from sim.fleet.power_budget import Share
 from sim.fleet.spec import SITE_KINDS, Fleet, Pool, Site
 from sim.hardware.sizing import check_fit
 from sim.routing.base import Router
@@ -120,7 +121,12 @@ def _site(
         market = market_of(site, basis)
         water = water_of(site, catalogue)
         on_site = on_site_of(site, catalogue, start_utc, plugins)
-    return Site(name, kind, pools, intensity, pue, market, water, on_site)
+        budget = power_budget_of(site, catalogue, start_utc, on_site)
+    made = Site(name, kind, pools, intensity, pue, market, water, on_site, budget)
+    if budget is not None:
+        with renamed(f"sites.{name}", site.key):
+            Share(made).at(0.0)  # refused before anything runs
+    return made
 
 
 def _pool(

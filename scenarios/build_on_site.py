@@ -12,12 +12,13 @@ from sim.accounting.battery import Battery, BatteryPolicy, CarbonAware, SelfCons
 from sim.accounting.forecast import forecast_model
 from sim.accounting.on_site import STEP_S, OnSite
 from sim.accounting.ppa import GRID, MATCHING, Ppa
-from sim.accounting.signal import Signal
+from sim.accounting.signal import Constant, Signal, Sum
 from sim.accounting.solar import UNITS, ClearSky, Solar, daily, measured
 from sim.errors import InputError
+from sim.fleet.power_budget import PowerBudget
 
 #: Keys of a site that are read here.
-ON_SITE_KEYS = ("solar", "battery", "ppa", "settlement_s")
+ON_SITE_KEYS = ("solar", "battery", "ppa", "settlement_s", "power_budget")
 _POLICIES = {"self_consumption": SelfConsumption, "carbon_aware": CarbonAware}
 _SOURCES = "path and column of a file, hours, or latitude and longitude for a clear sky"
 _INTENSITY: Check[float] = number("an intensity >= 0 g/kWh", low=0.0)
@@ -27,11 +28,12 @@ _USD: Check[float] = number("USD a year >= 0, or null where it is unknown", low=
 def on_site_of(
     site: Section, catalogue: Catalogue, start_utc: str | None, plugins: Collection[str] = ()
 ) -> OnSite | None:
-    """What a site has of its own; None where it has nothing."""
+    """What a site has of its own; None where it has nothing to settle. One with a power budget has."""
     step_s = site.get("settlement_s", number("a time of at least 1 s", low=1.0), STEP_S)
     parts = [site.child(name) for name in ("solar", "battery", "ppa")]
     solar, battery, ppa = parts
-    if not any(part.values for part in parts):
+    limited = site.get("power_budget", anything, None) is not None
+    if not limited and not any(part.values for part in parts):
         return None
     if ppa.values and site.get("market", anything, None) is not None:
         raise InputError(ppa.key, dict(ppa.values), "null with market: both say what the site buys")
@@ -44,6 +46,41 @@ def on_site_of(
     for part in parts:
         part.finish()
     return made
+
+
+def power_budget_of(
+    site: Section, catalogue: Catalogue, start_utc: str | None, on_site: OnSite | None
+) -> PowerBudget | None:
+    """What a site's pools may draw: a number of kW, or a mapping; None for no limit but their own.
+
+    Args:
+        on_site: of the same site, for a budget that follows its solar plant.
+    """
+    given = site.get("power_budget", anything, None)
+    if given is None:
+        return None
+    budget = Section(given if isinstance(given, Mapping) else {"kw": given}, site.path("power_budget"))
+    follows = budget.get("plus_solar", boolean, False)
+    law = catalogue.clock_law(budget.get("clock_law", text, "dvfs"), budget.path("clock_law"))
+    if "kw" in budget.values:
+        kw: Signal = Constant(budget.need("kw", number("a power > 0 kW, or a mapping", above=0.0)))
+    elif "hours" in budget.values:
+        kw = daily(
+            1.0, budget.need("hours", list_of(number("a power > 0 kW", above=0.0))), _start(budget, start_utc),
+            key="power_budget",
+        )  # fmt: skip
+    else:
+        kw = _power(budget, catalogue, start_utc, "power_budget")
+    budget.finish()
+    if follows:
+        if on_site is None or on_site.solar is None:
+            raise InputError(budget.path("plus_solar"), True, "false at a site without solar")
+        kw = Sum(kw, on_site.solar.power)
+    return PowerBudget(kw, law)
+
+
+def _start(plant: Section, start_utc: str | None) -> str | None:
+    return plant.get("start_utc", text, start_utc)
 
 
 def _solar(solar: Section, catalogue: Catalogue, start_utc: str | None) -> Solar:
@@ -63,7 +100,7 @@ def _solar(solar: Section, catalogue: Catalogue, start_utc: str | None) -> Solar
 
 def _power(plant: Section, catalogue: Catalogue, start_utc: str | None, name: str) -> Signal:
     """Output of a plant: from a file, by the hour of the day, or of a clear sky."""
-    start = plant.get("start_utc", text, start_utc)
+    start = _start(plant, start_utc)
     rating = number("a power >= 0 kW", low=0.0)
     if "path" in plant.values:
         path = Path(plant.need("path", text))

@@ -30,6 +30,7 @@ from sim.fleet.balancers import balancer_of
 from sim.fleet.live_api import LiveApi
 from sim.fleet.network import Network
 from sim.fleet.pool import LivePool
+from sim.fleet.power_budget import budgeted
 from sim.fleet.spec import Fleet
 from sim.fleet.spot import interrupted
 from sim.journey import Routed
@@ -150,6 +151,7 @@ def _check_signals(fleet: Fleet, horizon_s: float | None) -> None:
     for site in fleet.sites:
         tariffs = [pool.cost.rates().tariff for pool in site.pools if pool.cost is not None]
         own = site.on_site.signals() if site.on_site is not None else ()
+        own += (site.power_budget.kw,) if site.power_budget is not None else ()
         for signal in (site.intensity, site.pue, *tariffs, *own):
             require = getattr(signal, "require", None)
             if require is not None and horizon_s is not None and site.pools:
@@ -345,7 +347,9 @@ def _live_pools(
 ) -> Iterator[LivePool]:
     index, unit = -1, _prefix_unit(router, workload)
     for site in fleet.sites:
-        for pool in map(partial(interrupted, streams=streams, until_s=state.horizon_s), site.pools):
+        for pool in map(
+            partial(interrupted, streams=streams, until_s=state.horizon_s), budgeted(site, state.horizon_s)
+        ):
             link, index = state.network.client_link(site.name), index + 1
             if isinstance(pool, ApiPool):
                 yield LiveApi(state.env, index, pool, site, link, streams, len(workload.slo_classes))

@@ -49,7 +49,8 @@ class SiteEnergy:
     Attributes:
         name: of the site.
         kwh: sums by name [kWh].
-        peak_kw: highest mean power of a step, of the load and of imports [kW].
+        peak_kw: highest mean power of a step, of the load and of imports; and the least by which the load was below a
+            power budget [kW].
         carbon_kg: operational carbon of the site's building, on the grid alone, and as it came out; of that the life
             cycle of solar; market-based, None where unknown; embodied carbon of the battery [kg CO2e].
         matched_share: of imports, by the contract hour by hour, and over the run; None without one.
@@ -78,4 +79,5 @@ STEP_COLUMNS: dict[str, tuple[str, str, str]] = {
     "curtailed_kw": ("float64", "kW", "solar power that was not used"),
     "stored_kwh": ("float64", "kWh", "content of the battery at the end of the step"),
     "intensity_g_per_kwh": ("float64", "g/kWh", "mean carbon intensity of the grid"),
+    "budget_kw": ("float64", "kW", "mean of what the site may draw; missing without a budget"),
 }

@@ -123,6 +123,9 @@ def settle_sites(
         carbon, share = books.carbon(contracted)
         columns = _columns(found, steps, intensity)
         peak = {name: float(columns[f"{name}_kw"].max()) for name in ("load", "import")}
+        if site.power_budget is not None:
+            columns["budget_kw"] = means(site.power_budget.kw, steps.start_s, steps.length_s)
+            peak["least_below_budget"] = float((columns["budget_kw"] - columns["load_kw"]).min())
         settled.append(SiteEnergy(site.name, found.sums(), peak, carbon, share, books.cost(), columns))
     return settled
 

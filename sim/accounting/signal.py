@@ -120,3 +120,32 @@ class Weighted:
             total += self.at(t) * (end - t)
             t = end
         return total
+
+
+class Sum:
+    """Two signals in the same unit, added."""
+
+    __slots__ = ("_one", "_other")
+    basis, source = "", ""
+
+    def __init__(self, one: Signal, other: Signal) -> None:
+        self._one, self._other = one, other
+
+    def at(self, t_s: float) -> float:
+        """Value at time `t_s`."""
+        return self._one.at(t_s) + self._other.at(t_s)
+
+    def next_change(self, t_s: float) -> float:
+        """When either changes [s]."""
+        return min(self._one.next_change(t_s), self._other.next_change(t_s))
+
+    def integral(self, t0_s: float, t1_s: float) -> float:
+        """Integral over [t0_s, t1_s] [unit * s]."""
+        return self._one.integral(t0_s, t1_s) + self._other.integral(t0_s, t1_s)
+
+    def require(self, end_s: float) -> None:
+        """Check that both reach simulated time `end_s` [s]."""
+        for each in (self._one, self._other):
+            require = getattr(each, "require", None)
+            if require is not None:
+                require(end_s)

@@ -139,4 +139,6 @@ def check_no_api(key: str, pools: Iterable[AnyPool]) -> None:
     """
     for pool in pools:
         if isinstance(pool, ApiPool):
-            raise InputError(f"{key}.pools", pool.name, "no API beside on_site; give it a site of its own")
+            raise InputError(
+                f"{key}.pools", pool.name, "no API beside on_site or power_budget; give it a site of its own"
+            )

@@ -23,6 +23,7 @@ from sim.fleet.handover import Handover
 from sim.fleet.leg import CANCELLED, FAILED, Leg
 from sim.fleet.link import CLIENT
 from sim.fleet.network import LiveLink, Network
+from sim.fleet.power_budget import limits_of
 from sim.fleet.residents import Residents
 from sim.fleet.spec import Pool, Site
 from sim.hardware.collectives import Interconnect
@@ -36,6 +37,7 @@ from sim.request import Request
 from sim.serving.andes import Andes
 from sim.serving.costs import Shared
 from sim.serving.engine import Engine
+from sim.serving.limited import LimitedEngine
 from sim.serving.lockstep import LockStep, Rank
 from sim.serving.options import Options
 from sim.serving.prefix_cache import PrefixCache
@@ -109,6 +111,7 @@ class LivePool:
         self.groups = (
             [LockStep(env, cast(GroupTiming, self.timing)) for _ in range(spec.replicas)] if spec.dp > 1 else []
         )
+        self.limits = limits_of(spec, site, replica_timing)
         self.engines = [self._replica(engine, len(slo_classes), index) for index in range(self.replicas)]
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
@@ -130,7 +133,9 @@ class LivePool:
 
     def _replica(self, engine: EngineSettings, classes: int, index: int) -> Engine:
         prompts = self.spec.prefill_replicas  # only replicas that compute prompts keep prefixes
-        make = partial(Rank, self.groups[index // self.spec.dp]) if self.groups else Engine
+        make: Callable[..., Engine] = partial(Rank, self.groups[index // self.spec.dp]) if self.groups else Engine
+        if self.limits is not None:
+            make = partial(LimitedEngine, self.limits, engine.padding)
         return make(
             self.env,
             self.timing,

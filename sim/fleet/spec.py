@@ -17,6 +17,7 @@ from sim.fleet.api import AnyPool, ApiPool, check_no_api
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
 from sim.fleet.outages import check_outages
+from sim.fleet.power_budget import PowerBudget
 from sim.hardware.clock_law import ClockLaw
 from sim.hardware.collectives import Interconnect
 from sim.hardware.deployment import Deployment
@@ -286,6 +287,7 @@ class Site:
         market: what electricity it buys, for a market-based figure; None leaves that "not available".
         water: its water factors; None leaves water unknown.
         on_site: its solar plant, battery and contract; None where there are none.
+        power_budget: what its pools may draw; None for no limit but their own.
     """
 
     name: str
@@ -296,6 +298,7 @@ class Site:
     market: Market | None = None
     water: Water | None = None
     on_site: OnSite | None = None
+    power_budget: PowerBudget | None = None
 
     def __post_init__(self) -> None:
         instance("sites.name", self.name, str, "a text")
@@ -313,6 +316,9 @@ class Site:
             instance(f"{key}.water", self.water, Water, "a Water, or None where it is unknown")
         if self.on_site is not None:
             instance(f"{key}.on_site", self.on_site, OnSite, "an OnSite, or None where there is none")
+            check_no_api(key, self.pools)
+        if self.power_budget is not None:
+            instance(f"{key}.power_budget", self.power_budget, PowerBudget, "a PowerBudget, or None for none")
             check_no_api(key, self.pools)
 
 

@@ -93,3 +93,52 @@ def test_bad_keys_are_named(keys, key):
     with pytest.raises(InputError) as caught:
         built(**keys)
     assert caught.value.key == key
+
+
+SUN = {"peak_kw": 2, "hours": [0.0] * 8 + [0.5] * 8 + [0.0] * 8}
+
+
+def budget(**keys: Any) -> Any:
+    return build_fleet(Section(SITE | keys, "fleet"), Catalogue(), start_utc="2024-06-01T00:00").sites[0].power_budget
+
+
+def test_a_budget_is_a_number_or_goes_by_hours_a_file_or_the_sun(tmp_path):
+    file = tmp_path / "budget.csv"
+    file.write_text("datetime_utc,w\n2024-06-01 00:00:00,90\n2024-06-01 01:00:00,80\n")
+    assert budget(power_budget=0.1).kw.at(0.0) == 0.1
+    assert budget(power_budget={"hours": [0.1] * 23 + [0.2]}).kw.at(23.5 * 3600.0) == 0.2
+    assert budget(power_budget={"path": str(file), "column": "w", "unit": "W"}).kw.at(3600.0) == 0.08
+    follows = budget(solar=SUN, power_budget={"kw": 0.1, "plus_solar": True}).kw
+    assert (follows.at(0.0), follows.at(9.0 * 3600.0)) == (0.1, 1.1)
+    assert follows.next_change(0.0) == 3600.0
+    assert budget() is None
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        (0, "fleet.power_budget.kw"),
+        ("much", "fleet.power_budget.kw"),
+        (0.001, "fleet.power_budget"),
+        ({"hours": [0.1] * 23}, "fleet.power_budget.hours"),
+        ({"kw": 0.1, "plus_solar": True}, "fleet.power_budget.plus_solar"),
+        ({"kw": 0.1, "clock_law": "none"}, "fleet.power_budget.clock_law"),
+        ({"kw": 0.1, "hours": [0.1] * 24}, "fleet.power_budget.hours"),
+        ({"path": "no.csv", "column": "w"}, "fleet.power_budget.path"),
+    ],
+)
+def test_bad_budgets_are_named(given, key):
+    with pytest.raises(InputError) as caught:
+        budget(power_budget=given)
+    assert caught.value.key == key
+
+
+def test_a_run_under_a_budget_says_how_far_below_it_was(tmp_path, capsys):
+    out = tmp_path / "run"
+    keys = ["fleet.sites.cloud.power_budget=0.6", "+fleet.sites.cloud.settlement_s=1", "report=false"]
+    done = run(["run", "fleet=solar_day", *SHORT, *keys, f"out={out}"], capsys)
+    assert done.status == 0, done.err
+    peak = load_run(out).summary["by_site"]["cloud"]["peak_kw"]
+    assert peak["load"] + peak["least_below_budget"] == pytest.approx(0.6)
+    assert peak["least_below_budget"] > 0.0
+    assert "below its budget" in done.out
