@@ -37,6 +37,8 @@ def summarize(result: Result) -> Section:
     total = _scope(result, everyone, result.gaps.values(), footprint.of_all(result.pools, result.links))
     total |= {"answer_task": result.task, "window": _window(result), **_basis(result.pools), **_served(result)}
     total |= {name: sum(getattr(link, name) for link in result.links) for name in ("bytes_up", "bytes_down")}
+    if result.sessions is not None:
+        total["sessions"] = result.sessions
     by_pool = {
         totals.name: _scope(result, pool == index, _gaps(result, 0, index), footprint.of_pool(totals))
         | _about_pool(totals)

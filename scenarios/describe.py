@@ -54,6 +54,7 @@ def describe(workload: Workload, seed: int = 0) -> dict[str, Any]:
         "output_tokens": _lengths(output),
         "infinite_prefix_cache_share": _shared(workload, seed),
         **_sessions(batches),
+        **({"closed loop": "times are as if answers took no time"} if hasattr(workload, "loop") else {}),
         **_traits(batches, int(prompt.sum())),
         **_labels(workload, batches),
     }
@@ -218,9 +219,11 @@ def _of_scenario(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, 
     return describe(build_workload(groups["workload"], groups["slo"], settings.plugins), settings.seed)
 
 
-def _number(value: float | None) -> str:
+def _number(value: float | str | None) -> str:
     if value is None:
         return "does not apply"
+    if isinstance(value, str):
+        return value
     return f"{value:,.0f}" if value >= 1000 or value == int(value) else f"{value:.4g}"
 
 

@@ -216,6 +216,9 @@ class Journeys:
              sum(leg.rejected for leg in journey.legs))
         )  # fmt: skip
 
+        if self.run.feed is not None:
+            self.run.feed.journeyed(journey, int(status), int(number), first_s, last_s)
+
     def close_open(self) -> None:
         """The run is over: who has no answer yet is in flight."""
         for journey in self._open.values():

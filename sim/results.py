@@ -255,6 +255,8 @@ class Result:
             as in vLLM's and AIPerf's benchmarks.
         seed: root seed.
         task: benchmark that `quality` of the requests is about, ``labels`` where a workload brought its own, or None.
+        sessions: conversations of a closed workload by how they ended: begun, finished, broken (a turn got no answer),
+            cut (by the end of the run or the limit) and open; None for other workloads.
         wall_s: wall-clock time of the loop [s]; loop_requests_per_s = requests / wall_s.
     """
 
@@ -275,6 +277,7 @@ class Result:
     setup: dict[str, Any] = field(default_factory=dict)
     links: list[LinkTotals] = field(default_factory=list)
     sites: list[SiteEnergy] = field(default_factory=list)
+    sessions: dict[str, int] | None = None
 
     def __len__(self) -> int:
         return len(self.requests["request_id"])

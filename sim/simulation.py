@@ -25,6 +25,7 @@ from sim.accounting.ledger import close_totals, request_columns
 from sim.accounting.links import link_totals
 from sim.accounting.settlement import meter_sites, settle_sites
 from sim.errors import InputError, instance, number, provider
+from sim.feed import feed_of
 from sim.fleet.api import ApiPool
 from sim.fleet.balancers import balancer_of
 from sim.fleet.live_api import LiveApi
@@ -192,6 +193,9 @@ class _Run:
         meter_sites(self.pools, self.observer.series)
         self.slo_classes = classes
         done = telling(router, self.observer.complete)
+        self.feed = feed_of(self, workload, streams)
+        if self.feed is not None:
+            done = self.feed.hearing(done)
         for pool in self.pools:
             pool.done = done
         self.quality = Answers(quality or QualityModel(), seed, self.pools, getattr(workload, "labels", None))
@@ -207,7 +211,8 @@ class _Run:
             bind(self)
         self._router = router
         self._choose: Any = getattr(router, "choose", None)
-        self._requests = _requests(workload, streams, self.horizon_s, self.quality.labels)
+        drawn = _requests(workload, streams, self.horizon_s, self.quality.labels)
+        self._requests = drawn if self.feed is None else self.feed.begin()
         self._timer = Timer(self.env, self._arrive if self.journeys is None else self._set_out)
         self._coming: Request | None = None
         self._schedule = self.env.schedule
@@ -246,6 +251,11 @@ class _Run:
             delay = request.arrival_s - self.env.now
             self._schedule(self._timer, NORMAL, delay if delay > 0.0 else 0.0)
 
+    def come(self, request: Request, event: Timer) -> None:
+        """A request that the workload could not tell of before arrives now."""
+        self._coming = request
+        self._timer.wake[0](event)
+
     def _arrive(self, event: Timer) -> None:
         event.callbacks = event.wake
         request: Any = self._coming
@@ -270,6 +280,8 @@ class _Run:
         """A request that was rejected, or that the chosen pool cannot hold."""
         self.check_size(request)
         self.observer.reject(request)
+        if self.feed is not None:
+            self.feed.refused(request.id)
 
     def check_size(self, request: Request) -> None:
         """Refuse to go on with a request that no pool can hold, unless such are to be turned away.
@@ -339,6 +351,7 @@ class _Run:
             links=[link_totals(link, self._sites, end_s) for link in self.network.links],
             legs=legs,
             sites=sites,
+            sessions=None if self.feed is None else self.feed.loop.counts(),
         )
 
 

@@ -2,6 +2,7 @@
 
 from sim.workload.arrivals import ArrivalProcess, ConstantRate, Gamma, OnOff, Poisson, Weibull
 from sim.workload.base import RequestBatch, Workload
+from sim.workload.closed import ClosedSessionWorkload
 from sim.workload.curves import Diurnal, TimeVarying
 from sim.workload.labelled import LabelledTrace
 from sim.workload.lengths import (
@@ -22,6 +23,7 @@ from sim.workload.traces import TraceWorkload
 
 __all__ = [
     "ArrivalProcess",
+    "ClosedSessionWorkload",
     "ConstantRate",
     "Copula",
     "Diurnal",

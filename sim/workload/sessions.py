@@ -88,7 +88,7 @@ class SessionWorkload:
 
     def batches(self, streams: Streams) -> Iterator[RequestBatch]:
         """Yield requests in order of arrival, at most 4,096 at a time."""
-        source, open_turns, left = _Source(self, streams), OpenTurns(), self.limit
+        source, open_turns, left = SessionSource(self, streams), OpenTurns(), self.limit
         for starts in self.arrivals.times(streams.get("arrivals")):
             if len(starts) == 0:
                 continue
@@ -122,10 +122,16 @@ class SessionWorkload:
         return int(room)
 
 
-class _Source:
-    """Draws one run's conversations, in the order in which they begin, and names their prefix units."""
+class SessionSource:
+    """Draws one run's conversations, in the order in which they begin, and names their prefix units.
 
-    def __init__(self, workload: SessionWorkload, streams: Streams) -> None:
+    Args:
+        workload: whose; streams: of the run.
+        keeps_pauses: also keep the think time that follows each turn, as a column `pause_s` [s].
+    """
+
+    def __init__(self, workload: SessionWorkload, streams: Streams, keeps_pauses: bool = False) -> None:
+        self._keeps_pauses = keeps_pauses
         self._workload, self._prefix, self._think = workload, workload.prefix, workload.think
         self._draws = workload.traits.start(streams)
         names = ("lengths", "slo", "prefix", "turns", "think")
@@ -167,24 +173,28 @@ class _Source:
             "shared": shared,
             "first": self._names.reserve(own)[row],
             "units": units,
+            "pause_s": pauses if self._keeps_pauses else None,
             **{f"trait {name}": getattr(columns, name) for name in Traits._fields},
         }
         self._begun += n
         return {name: column[fits] for name, column in found.items() if column is not None}
 
+    def hashes(self, turns: Columns, part: slice) -> list[tuple[int, ...]]:
+        """Names of the prefix units of some turns."""
+        return self._names.rows(*(turns[name][part] for name in ("text", "shared", "first", "units")))
+
     def batches(self, turns: Columns, end_s: float, left: int | None) -> Iterator[RequestBatch]:
         """Turn columns in order of arrival into batches: those before `end_s` [s], and at most `left`."""
         n = int(np.searchsorted(turns["arrival_s"], end_s, side="left"))
         n = n if left is None else min(n, left)
-        traits = TraitColumns(**{name: turns.get(f"trait {name}") for name in Traits._fields})
+        traits = traits_of(turns)
         for part in parts(turns["units"][:n], n):
-            names = (turns[name][part] for name in ("text", "shared", "first", "units"))
             yield RequestBatch(
                 turns["arrival_s"][part],
                 turns["prompt"][part],
                 turns["output"][part],
                 turns["slo_class"][part],
-                hashes=self._names.rows(*names),
+                hashes=self.hashes(turns, part),
                 traits=traits.take(part).rows(),
                 session=turns["session"][part],
             )
@@ -196,6 +206,11 @@ class _Source:
             answer[first] = np.minimum(answer[first], most - system - 1)
             text[first] = np.minimum(text[first], most - system - answer[first])
         return text, answer
+
+
+def traits_of(turns: Columns) -> TraitColumns:
+    """What sets turns apart."""
+    return TraitColumns(**{name: turns.get(f"trait {name}") for name in Traits._fields})
 
 
 def _before(values: Any, first: IntArray, row: IntArray) -> Any:

@@ -44,6 +44,11 @@ class ThinkTime:
             self.median_s = mean * math.exp(-0.5 * self.sigma**2)
         self.output_token_s = checks.number(f"{KEY}.output_token_s", output_token_s, "a time >= 0 s", 0.0)
 
+    @property
+    def mean_s(self) -> float:
+        """Mean of the log-normal part [s]."""
+        return self.median_s * math.exp(0.5 * self.sigma**2)
+
     def sample(self, rng: np.random.Generator, answer: IntArray) -> FloatArray:
         """Draw the times [s] that follow turns with these answers."""
         return self.median_s * np.exp(self.sigma * rng.standard_normal(len(answer))) + self.output_token_s * answer

@@ -41,6 +41,16 @@ def test_the_azure_trace_has_its_published_figures(capsys: pytest.CaptureFixture
     assert lines["infinite_prefix_cache_share"].strip() == "does not apply"
 
 
+def test_closed_loops_are_described_as_if_answers_took_no_time(capsys: pytest.CaptureFixture[str]) -> None:
+    what = ["workload=users", "workload.users=50", "workload.think.sigma=0", "workload.read_token_s=0"]
+    done = run(["describe", *what, "workload.duration_s=3000"], capsys)
+    assert done.status == 0
+    assert "as if answers took no time" in done.out
+    found = json.loads(run(["describe", *what, "workload.duration_s=3000", "--json"], capsys).out)
+    assert found["requests"] == 50 * 99  # every 30 s before 3000 s, from the 30th on
+    assert found["turns"]["mean"] == pytest.approx(3.3, abs=0.4)  # those of the last conversations are cut
+
+
 def test_sessions_of_a_scenario(capsys: pytest.CaptureFixture[str]) -> None:
     what = ["workload=sessions", "workload.limit=20000", "workload.duration_s=null", "workload/lengths=fixed"]
     lengths = ["workload.lengths.prompt=100", "workload.lengths.output=60", "workload.max_context_tokens=null"]
@@ -87,6 +97,9 @@ def test_a_file_of_the_users_own_can_not_trust_itself(tmp_path: Path, capsys: py
         ("workload=sessions", "workload.prefix.groups=0"),
         ("workload=sessions", "workload.max_context_tokens=100"),
         ("workload=sessions", "workload.trns=3"),
+        ("workload=users", "workload.users=0"),
+        ("workload=users", "workload.rate=3"),
+        ("workload=closed_sessions", "workload.read_token_s=-1"),
         ("workload=tenants", "workload.tenants.count=none"),
         ("workload=tenants", "workload.priorities.levels=[1]"),
         ("workload=tenants", "workload.deadlines.seconds=soon"),
