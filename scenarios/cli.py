@@ -15,6 +15,10 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": ("scenarios.run", "simulate a scenario; with --multirun, many"),
     "compare": ("scenarios.compare", "routers or techniques on common seeds: means, paired intervals, ties"),
+    "capacity": (
+        "scenarios.capacity",
+        "the highest rate held at the SLO, with N and N - 1 replicas; its kW, USD, g",
+    ),
     "validate": ("scenarios.validate", "compare with measurements of real engines"),
     "calibrate": ("scenarios.calibrate", "fit an xPU's coefficients, of timing or of power, to measurements"),
     "reproduce": ("scenarios.reproduce", "run a published study, and say which of its claims hold"),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from scenarios.build import build_workload
+from scenarios.rate_search import Bracket, halved
 from scenarios.schema import Section
 from scenarios.size_inputs import SizeInputs, scenario_file
 from scenarios.size_training import whole_nodes
@@ -205,11 +206,8 @@ def _goodput(pool: Pool, site: Site, closed: SteadyState, inputs: SizeInputs) ->
 
     if meets(most):
         return most
-    low, high = 0.0, most
-    for _ in range(_STEPS):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if meets(middle) else (low, middle)
-    return low
+    width = 1.01 * most / 2**_STEPS  # a hundredth more: halves are rounded
+    return halved(meets, Bracket(0.0, most), lambda low, high: high - low <= width).held
 
 
 def _count(closed: SteadyState, inputs: SizeInputs) -> int:

@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,11 +29,14 @@ class Trial:
         name: of the alternative.
         config: resolved configuration, its seed included.
         search: folders of the user's own entries.
+        measure: what is kept of it, a function of a module: of the result and its summary to a row of numbers; None
+            keeps `analysis.comparison.measures`.
     """
 
     name: str
     config: Mapping[str, Any]
     search: tuple[Path, ...] = ()
+    measure: Callable[[Any, Mapping[str, Any]], dict[str, float | None]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class Outcome:
     """What became of it.
 
     Attributes:
-        row: its measures (`analysis.comparison.measures`), or None where it was refused.
+        row: its measures, or None where it was refused.
         incomplete: what its totals leave out, in words.
         refused: why, on one line; empty where it ran.
     """
@@ -117,4 +120,4 @@ def attempt(trial: Trial) -> Outcome:
     except InputError as error:
         return Outcome(None, refused=one_line(error))
     summary = summarize(result)
-    return Outcome(measures(result, summary), tuple(summary["total"]["incomplete"]))
+    return Outcome((trial.measure or measures)(result, summary), tuple(summary["total"]["incomplete"]))
