@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 #: Names of the figures, in the order of a report.
 NAMES = ("latency", "qoe", "breakdown", "power", "load")
+SITES = "sites"  #: one more, of runs with sites that have a plant or a budget of their own
 
 
 def write_figures(run: Result | Run, folder: Path, summary: dict[str, Any] | None = None) -> dict[str, Path]:
@@ -35,7 +36,7 @@ def write_figures(run: Result | Run, folder: Path, summary: dict[str, Any] | Non
     seen = view(run, summary)
     paths = {}
     with style.house():
-        for name in NAMES:
+        for name in (*NAMES, *([SITES] if seen.sites is not None else [])):
             draw = import_module(f"analysis.plots.{name}").draw
             paths[name] = folder / f"{name}.svg"
             _save(draw(seen, style.PAGE), paths[name], ".png", {})
@@ -59,4 +60,4 @@ def captions() -> dict[str, str]:
     """What each figure shows, by name."""
     from importlib import import_module
 
-    return {name: str(import_module(f"analysis.plots.{name}").CAPTION) for name in NAMES}
+    return {name: str(import_module(f"analysis.plots.{name}").CAPTION) for name in (*NAMES, SITES)}

@@ -36,6 +36,7 @@ def write_report(path: Path, summary: Json, manifest: Json, figures: Mapping[str
         _section("Pools and fleet", _main_table(summary)),
         _section("SLO classes", _class_table(summary["by_slo_class"])),
         _section("Links", _link_table(summary["by_link"])) if summary["by_link"] else "",
+        _section("Sites", report_accounts.sites(summary["by_site"])) if summary.get("by_site") else "",
         _section("Who caused it", report_accounts.attribution(summary["attribution"], summary["sci"])),
         _section("Five resources", report_accounts.five(summary["resources"])),
         _section("Figures", _figures(figures)) if figures else "",

@@ -17,6 +17,28 @@ _COMMON = {
     "cut_off": "steps cut off at the end",
 }
 _AMOUNTS = (("energy_kwh", 1e3), ("carbon_operational_kg", 1e3), ("carbon_embodied_kg", 1e3), ("cost_usd", 1.0))
+_ENERGY_OF_SITES = {
+    "load": "load [kWh]",
+    "imported": "imported [kWh]",
+    "solar": "solar [kWh]",
+    "curtailed": "of it curtailed [kWh]",
+    "exported": "of it exported [kWh]",
+    "charged": "into the battery [kWh]",
+    "discharged": "out of the battery [kWh]",
+    "battery_losses": "lost there [kWh]",
+}
+_PEAKS_OF_SITES = {
+    "load": "highest load of a step [kW]",
+    "import": "highest import of a step [kW]",
+    "least_below_budget": "least below the power budget [kW]",
+}
+_CARBON_OF_SITES = {
+    "grid_alone": "operational CO2e on the grid alone [kg]",
+    "operational": "operational CO2e [kg]",
+    "solar_life_cycle": "of it life cycle of the solar plant [kg]",
+    "operational_market": "market-based CO2e [kg]",
+    "embodied_battery": "embodied CO2e of the battery [kg]",
+}
 _SCI = {
     "request": "request",
     "output_token": "output token",
@@ -73,3 +95,29 @@ def _table(head: Iterable[str], body: Iterable[Iterable[str]]) -> str:
     rows = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>\n" for row in body)
     table = f'<table class="plain">\n<thead><tr>{names}</tr></thead>\n<tbody>\n{rows}</tbody>\n</table>'
     return f'<div class="scroll">{table}</div>'
+
+
+def sites(by_site: Mapping[str, Any]) -> str:
+    """Energy balance of sites with a plant or a power budget of their own, and its carbon with and without."""
+    names = list(by_site)
+    kwh = [
+        [text, *(number(by_site[name]["energy_kwh"][key]) for name in names)] for key, text in _ENERGY_OF_SITES.items()
+    ]
+    peaks = [[text, *(_peak(by_site[name], key) for name in names)] for key, text in _PEAKS_OF_SITES.items()]
+    carbon = [
+        [text, *(_kilograms(by_site[name]["carbon_kg"][key]) for name in names)]
+        for key, text in _CARBON_OF_SITES.items()
+    ]
+    note = (
+        "In every step load, charging, exports and curtailment are what solar, battery and grid delivered. What the "
+        "plant changes is the part of its own in the totals above; shares of requests stay at the grid's intensity."
+    )
+    return f"<p>{note}</p>\n{_table(['site', *names], [*kwh, *peaks, *carbon])}"
+
+
+def _peak(site: Mapping[str, Any], key: str) -> str:
+    return number(site["peak_kw"][key]) if key in site["peak_kw"] else NOTHING
+
+
+def _kilograms(kg: float | None) -> str:
+    return UNKNOWN if kg is None else number(kg)

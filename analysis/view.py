@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from analysis.load import Run
+from analysis.load import Run, site_columns
 from analysis.metrics import COMPLETED, summarize
 from sim.results import STATUSES, Columns, GapSample, Result
 
@@ -21,12 +21,14 @@ class View:
         requests, timeline: columns.
         gaps: inter-token gaps by (pool, SLO class).
         summary: the sections of summary.json.
+        sites: columns as in `sites.parquet`; None where no site has a plant or a budget of its own.
     """
 
     requests: Columns
     timeline: Columns
     gaps: dict[tuple[int, int], GapSample]
     summary: dict[str, Any]
+    sites: Columns | None = None
 
     @property
     def pools(self) -> list[str]:
@@ -47,14 +49,16 @@ class View:
 def view(run: Result | Run, summary: dict[str, Any] | None = None) -> View:
     """The view of a run; `summary` spares computing it again."""
     if isinstance(run, Result):
-        return View(run.requests, run.timeline, run.gaps, summary or summarize(run))
+        steps = site_columns(run) if run.sites else None
+        return View(run.requests, run.timeline, run.gaps, summary or summarize(run), steps)
     pools, classes = list(run.summary["by_pool"]), list(run.summary["by_slo_class"])
     requests, timeline, gaps = (_columns(table, pools, classes) for table in (run.requests, run.timeline, run.gaps))
     samples = {}
     for pool, slo in sorted(set(zip(gaps["pool"].tolist(), gaps["slo_class"].tolist()))):
         mine = (gaps["pool"] == pool) & (gaps["slo_class"] == slo)
         samples[pool, slo] = GapSample(gaps["gap_s"][mine], gaps["count"][mine])
-    return View(requests, timeline, samples, run.summary)
+    steps = None if run.sites is None else {each.name: each.to_numpy() for each in run.sites.iter_columns()}
+    return View(requests, timeline, samples, run.summary, steps)
 
 
 def _columns(table: pl.DataFrame, pools: list[str], classes: list[str]) -> Columns:

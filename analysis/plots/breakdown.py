@@ -77,20 +77,22 @@ def _bars(
     )
     entries: dict[str, Artist] = {}
     for place, parts in enumerate(rows.values()):
-        left = 0.0
+        left = longest = 0.0
         for part, value in sorted(parts.items(), key=lambda item: (item[1] or 0.0) < 0.0):  # what is saved, last
             if value:
                 face, hatch = PARTS.get(part, ("#999999", ""))
-                bar = axes.barh(
-                    place, value / scale, left=left, height=0.62, color=face, hatch=hatch, edgecolor="white"
-                )
+                look = {"color": face, "hatch": hatch, "edgecolor": "white"}
+                if value < 0.0:  # what it takes off shows through
+                    look = {"color": "none", "hatch": "||||", "edgecolor": "#333333"}
+                bar = axes.barh(place, value / scale, left=left, height=0.62, **look)
+                longest = max(longest, left + max(value, 0.0) / scale)
                 if abs(value) >= VISIBLE * most:
                     entries.setdefault(part, bar[0])
                 left += value / scale
         unknown = _unknown(parts)
         axes.annotate(
             " + ".join(text for text in (f"{left:.3g}" if left or not unknown else "", unknown) if text),
-            (left, place),
+            (longest, place),
             xytext=(3, 0),
             textcoords="offset points",
             va="center",
@@ -100,6 +102,7 @@ def _bars(
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.grid(False, axis="y")
     axes.margins(x=0.3 if not any(_unknown(parts) for parts in rows.values()) else 0.6)
+    axes.use_sticky_edges = all((value or 0.0) >= 0.0 for parts in rows.values() for value in parts.values())
     axes.set_xlim(left=0.0)
     axes.set_xlabel(f"{quantity} [{unit}]")
     return entries

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
-from analysis.figures import NAMES, captions, column_of, write_figures
+from analysis.figures import NAMES, SITES, captions, column_of, write_figures
 from analysis.plots import style
 from analysis.plots.qoe import rolling_mean
 from analysis.plots.timeline import edges_s, series
@@ -163,4 +163,4 @@ def test_time_axis_reads_well(end_s: float, unit: str) -> None:
 
 def test_every_figure_has_a_caption() -> None:
     assert all(len(text) > 40 for text in captions().values())
-    assert list(captions()) == list(NAMES)
+    assert list(captions()) == [*NAMES, SITES]

@@ -16,7 +16,8 @@ from sim.accounting.battery import CarbonAware
 from sim.errors import InputError
 from tests.scenarios.command import run
 
-SHORT = ("workload.limit=20", "figures=false", "progress=none")
+SHORT = ("workload.limit=20", "progress=none")
+NO_PAGES = ("figures=false", "report=false")
 SITE: dict[str, Any] = {"kind": "cloud", "grid": 400, "model": "llama_3_2_1b", "xpu": "l4"}
 BATTERY = {"kwh": 4, "kw": 1}
 CONTRACT = {"peak_kw": 2, "hours": [0.5] * 24, "matching": "hourly", "g_per_kwh": 11}
@@ -29,6 +30,7 @@ def built(**keys: Any) -> Any:
 def test_the_preset_writes_balance_table_and_report(tmp_path, capsys):
     out = tmp_path / "run"
     done = run(["run", "fleet=solar_roof", *SHORT, "horizon_s=86400", f"out={out}"], capsys)
+    assert (out / "figures" / "sites_column.pdf").is_file()
     assert done.status == 0, done.err
     assert "site cloud: load" in done.out
     loaded = load_run(out)
@@ -40,11 +42,13 @@ def test_the_preset_writes_balance_table_and_report(tmp_path, capsys):
     for column, name in (("load_kw", "load"), ("solar_kw", "solar"), ("import_kw", "imported")):
         assert (loaded.sites[column] * hours).sum() == pytest.approx(site["energy_kwh"][name], rel=1e-9)
     assert 0.0 < site["energy_kwh"]["imported"] < site["energy_kwh"]["load"]
-    assert "solar plant and battery" in (out / "report.html").read_text(encoding="utf-8")
+    page = (out / "report.html").read_text(encoding="utf-8")
+    for text in ("solar plant and battery", "<h2>Sites</h2>", "of it curtailed [kWh]"):
+        assert text in page
     assert loaded.manifest["provenance"]["published"] > 0
     assert len(list(lines(loaded.summary))) == 2
     bare = tmp_path / "bare"
-    run(["run", "fleet=solar_day", *SHORT, "horizon_s=86400", f"out={bare}"], capsys)
+    run(["run", "fleet=solar_day", *SHORT, *NO_PAGES, "horizon_s=86400", f"out={bare}"], capsys)
     without = load_run(bare)
     assert without.sites is None
     assert "by_site" not in without.summary
@@ -135,7 +139,7 @@ def test_bad_budgets_are_named(given, key):
 
 def test_a_run_under_a_budget_says_how_far_below_it_was(tmp_path, capsys):
     out = tmp_path / "run"
-    keys = ["fleet.sites.cloud.power_budget=0.6", "+fleet.sites.cloud.settlement_s=1", "report=false"]
+    keys = ["fleet.sites.cloud.power_budget=0.6", "+fleet.sites.cloud.settlement_s=1", *NO_PAGES]
     done = run(["run", "fleet=solar_day", *SHORT, *keys, f"out={out}"], capsys)
     assert done.status == 0, done.err
     peak = load_run(out).summary["by_site"]["cloud"]["peak_kw"]
