@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from analysis import attribution, five_resources, footprint, gaps, sci, sites
+from analysis import attribution, economics, five_resources, footprint, gaps, sci, sites
 from sim.qoe import SLOClass, goodput
 from sim.results import STATUSES, Columns, GapSample, LinkTotals, PoolTotals, Result
 from sim.units import JOULES_PER_KWH
@@ -30,11 +30,17 @@ Mask = npt.NDArray[np.bool_]
 Section = dict[str, Any]
 
 
-def summarize(result: Result) -> Section:
-    """The whole of summary.json as plain dicts; everything outside ``performance`` depends on the inputs only."""
+def summarize(result: Result, terms: economics.Terms | None = None) -> Section:
+    """The whole of summary.json as plain dicts; everything outside ``performance`` depends on the inputs only.
+
+    Args:
+        result: a run.
+        terms: on what terms it served, for the section `economics`.
+    """
     pool, slo_class = result.requests["pool"], result.requests["slo_class"]
     everyone = np.ones(len(result), dtype=np.bool_)
     total = _scope(result, everyone, result.gaps.values(), footprint.of_all(result.pools, result.links))
+    total["usd_per_slo_request"] = economics.usd_per_slo_request(total)
     total |= {"answer_task": result.task, "window": _window(result), **_basis(result.pools), **_served(result)}
     total |= {name: sum(getattr(link, name) for link in result.links) for name in ("bytes_up", "bytes_down")}
     if result.sessions is not None:
@@ -61,6 +67,8 @@ def summarize(result: Result) -> Section:
     }
     if result.sites:
         summary["by_site"] = sites.of(result)
+    if terms is not None and terms.given:
+        summary["economics"] = economics.of(total, terms)
     cleaned: Section = plain(summary)
     return cleaned
 
@@ -105,6 +113,7 @@ def _scope(result: Result, mask: Mask, samples: Iterable[GapSample], used: footp
         "throughput_tokens_per_s": _ratio(tokens_out, result.end_s),
         **amounts,
         **_intensities(amounts, int(completed.sum()), tokens_in, tokens_out),
+        **economics.unit_costs(result, mask, amounts["cost_usd"], tokens_in, tokens_out),
     }
 
 

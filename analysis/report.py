@@ -38,6 +38,7 @@ def write_report(path: Path, summary: Json, manifest: Json, figures: Mapping[str
         _section("Links", _link_table(summary["by_link"])) if summary["by_link"] else "",
         _section("Sites", report_accounts.sites(summary["by_site"])) if summary.get("by_site") else "",
         _section("Who caused it", report_accounts.attribution(summary["attribution"], summary["sci"])),
+        _section("Economics", report_accounts.economics(summary)) if "economics" in summary else "",
         _section("Five resources", report_accounts.five(summary["resources"])),
         _section("Figures", _figures(figures)) if figures else "",
         _section("How the numbers are defined", _definitions(summary)),

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from html import escape
 from typing import Any
 
+from analysis.economics import lines as terms_lines
 from analysis.table import NOTHING, UNKNOWN, number, percent
 
 _WHO = {"by_tenant": "tenant", "by_slo_class": "SLO class", "by_model": "model"}
@@ -78,6 +79,13 @@ def five(resources: Mapping[str, Any]) -> str:
         for name, row in lines.items()
     ]
     return _table(["resource", "what", "in all", "per 1,000 output tokens"], body)
+
+
+def economics(summary: Mapping[str, Any]) -> str:
+    """Revenue, cost and what is owed by the terms given."""
+    terms = {key: value for key, value in summary["economics"]["terms"].items() if value is not None}
+    said = ", ".join(f"{key} {value}" for key, value in terms.items())
+    return _table(["", ""], terms_lines(summary)) + f"<p class='note'>On these terms: {escape(said)}.</p>"
 
 
 def _amounts(row: Mapping[str, float | None], whole: Mapping[str, float | None]) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import itemgetter
 from typing import IO, Any
 
-from analysis import sites
+from analysis import economics, sites
 
 Section = dict[str, Any]
 Read = Callable[[Section], float | None]
@@ -81,6 +81,8 @@ def print_table(summary: Section, file: IO[str] | None = None) -> None:
     console.print(_row_a_pool(summary) if many else _column_a_pool(summary))
     for line in sites.lines(summary):
         console.print(f"  {line}", markup=False, highlight=False)
+    for name, value in economics.lines(summary):
+        console.print(f"  {name}: {value}", markup=False, highlight=False)
     for line in summary["total"]["incomplete"]:
         console.print(f"  not in the totals: {line}", style="yellow", markup=False, highlight=False)
 
@@ -112,6 +114,7 @@ def _lines(columns: list[Section]) -> Iterator[tuple[str, str, list[str]]]:
         yield "QoE", "output tokens wasted", [f"{section['tokens_wasted']:,.0f}" for section in columns]
     yield "Cost", "cost [USD]", _known(columns, itemgetter("cost_usd"))
     yield "Cost", "USD per million output tokens", _per(columns, "usd_per_mtok", itemgetter("cost_usd"))
+    yield "Cost", "USD per million, prompts / output", [_in_out(section) for section in columns]
     yield _with_unit("Energy", "facility energy", columns, itemgetter("energy_kwh"), ENERGY)
     yield "Energy", "J per output token", _per(columns, "j_per_token", itemgetter("energy_kwh"))
     if any(section["bytes_up"] or section["bytes_down"] for section in columns):
@@ -143,6 +146,13 @@ def _known(columns: list[Section], read: Read, scale: float = 1.0) -> list[str]:
 def _per(columns: list[Section], key: str, amount: Read) -> list[str]:
     """Amounts per token: a dash where there were no tokens, unknown where the amount is."""
     return [UNKNOWN if amount(section) is None else number(section[key]) for section in columns]
+
+
+def _in_out(section: Section) -> str:
+    """Cost split by phase, of prompt and of output tokens."""
+    if section["cost_usd"] is None:
+        return UNKNOWN
+    return " / ".join(number(section[key]) for key in ("usd_per_mtok_in", "usd_per_mtok_out"))
 
 
 def _with_unit(

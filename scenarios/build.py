@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from analysis.economics import Terms
+from scenarios.build_economics import terms_of
 from scenarios.build_fleet import build_fleet, build_network_energy, check_pools
 from scenarios.entries import Catalogue
 from scenarios.progress import MODES
@@ -45,6 +47,7 @@ class Settings:
     report: bool
     progress: str
     plugins: tuple[str, ...]
+    economics: Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +118,7 @@ def read_settings(top: Section) -> Settings:
         report=top.get("report", boolean, True),
         progress=top.get("progress", one_of(*MODES), "auto"),
         plugins=tuple(top.get("plugins", list_of(_package), [])),
+        economics=terms_of(top.child("economics")),
     )
     top.finish()
     if settings.horizon_s is not None and settings.warmup_s >= settings.horizon_s:

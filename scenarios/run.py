@@ -121,6 +121,7 @@ def simulate(
             started=started,
             figures=settings.figures,
             report=settings.report,
+            terms=settings.economics,
         )
     except OSError as error:
         raise InputError("out", str(out), f"a folder that can be written ({error.strerror or error})") from error

@@ -16,6 +16,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from analysis.economics import Terms
 from analysis.load import frames
 from analysis.metrics import plain, summarize
 from sim.errors import InputError
@@ -54,6 +55,7 @@ def write_run(
     started: datetime | None = None,
     figures: bool = True,
     report: bool = True,
+    terms: Terms | None = None,
 ) -> dict[str, Any]:
     """Write tables, summary, manifest, figures and report of a run into the new folder `out`.
 
@@ -69,6 +71,7 @@ def write_run(
         started: when the program began (UTC).
         figures: also draw figures.
         report: also write report.html.
+        terms: on what terms the fleet served.
 
     Returns:
         The summary that was written.
@@ -83,7 +86,7 @@ def write_run(
     with whole_or_nothing(out) as folder:
         for name, table in frames(result).items():
             table.write_parquet(folder / f"{name}.parquet")
-        summary = summarize(result)
+        summary = summarize(result, terms)
         manifest = build_manifest(result, config, overrides, inputs, provenance, started)
         write_json(folder / "summary.json", summary)
         write_json(folder / "manifest.json", manifest)

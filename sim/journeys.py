@@ -44,7 +44,7 @@ FIELDS = (
 SUMS = (
     "preemptions", "xpu_s", "energy_j", "energy_prefill_j", "energy_wasted_j", "energy_network_j",
     "energy_provisioned_j", "carbon_operational_g", "carbon_operational_provisioned_g", "carbon_embodied_g",
-    "carbon_embodied_provisioned_g", "cost_usd", "cost_provisioned_usd",
+    "carbon_embodied_provisioned_g", "cost_usd", "cost_prefill_usd", "cost_provisioned_usd",
 )  # fmt: skip
 
 

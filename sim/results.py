@@ -72,6 +72,7 @@ REQUEST_COLUMNS: dict[str, tuple[str, str, str]] = {
     "carbon_embodied_g": ("float64", "g CO2e", "embodied carbon by active xPU time; NaN where unknown"),
     "carbon_embodied_provisioned_g": ("float64", "g CO2e", "embodied carbon with its part of idle time"),
     "cost_usd": ("float64", "USD", "cost by active xPU time and energy; NaN where unknown"),
+    "cost_prefill_usd": ("float64", "USD", "the part of cost_usd that computing prompts took, lost work included"),
     "cost_provisioned_usd": ("float64", "USD", "cost with its part of idle time"),
 }
 

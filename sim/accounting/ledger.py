@@ -142,7 +142,7 @@ def request_columns(records: dict[str, FloatArray], pools: list[LivePool], end_s
         for name in (
             "xpu_s", "energy_j", "energy_prefill_j", "energy_wasted_j", "energy_network_j", "energy_provisioned_j",
             "carbon_operational_g", "carbon_operational_provisioned_g", "carbon_embodied_g",
-            "carbon_embodied_provisioned_g", "cost_usd", "cost_provisioned_usd",
+            "carbon_embodied_provisioned_g", "cost_usd", "cost_prefill_usd", "cost_provisioned_usd",
         )
     }  # fmt: skip
     for pool in pools:
@@ -197,6 +197,7 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
         "carbon_embodied_g": embodied,
         "carbon_embodied_provisioned_g": embodied_all,
         "cost_usd": cost,
+        "cost_prefill_usd": rates.usd_per_s * (records["prefill_s"] + records["waste_s"]) + prefill_usd + waste_usd,
         "cost_provisioned_usd": cost + (idle(totals.cost_usd) if totals.cost_usd is not None else math.nan),
     }
 

@@ -60,6 +60,7 @@ def bought_columns(records: dict[str, FloatArray], pool: LiveApi) -> dict[str, F
         "carbon_embodied_g": unknown,
         "carbon_embodied_provisioned_g": unknown,
         "cost_usd": usd,
+        "cost_prefill_usd": unknown if price is None else price.usd(sent.astype(np.float64), prompt, cached, none),
         "cost_provisioned_usd": usd,
     }
 

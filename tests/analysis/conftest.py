@@ -107,6 +107,7 @@ def _energy(table: Columns, xpu_s: np.ndarray) -> Columns:
     table["carbon_operational_g"] = energy * np.array(INTENSITY)[pool] / JOULES_PER_KWH
     table["carbon_embodied_g"] = xpu_s * np.array(EMBODIED_G_PER_S)[pool]
     table["cost_usd"] = xpu_s * np.array(USD_PER_S)[pool]
+    table["cost_prefill_usd"] = 0.2 * table["cost_usd"]
     return table
 
 

@@ -51,7 +51,8 @@ def test_what_is_set_beside_an_entry_takes_its_place() -> None:
 
 def test_a_run_its_report_and_its_inventory(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"
-    done = run(["run", *FEW, "router=cloud_only", f"out={out}"], capsys)  # with its figures
+    sold = "economics.usd_per_mtok_out=2"
+    done = run(["run", *FEW, sold, "router=cloud_only", f"out={out}"], capsys)  # with its figures
     assert done.status == 0, done.err
     assert "API of Together AI" in done.out
     assert "energy of Together AI is not disclosed" in done.out
@@ -59,6 +60,10 @@ def test_a_run_its_report_and_its_inventory(tmp_path: Path, capsys: pytest.Captu
     assert summary["by_pool"]["api"]["energy_kwh"] is None
     assert summary["by_pool"]["api"]["cost_usd"] > 0.0
     assert summary["sci"]["g_per_unit"]["request"] is None
+    assert summary["economics"]["margin_usd"] == pytest.approx(
+        2e-6 * summary["total"]["output_tokens"] - summary["total"]["cost_usd"]
+    )
+    assert "Economics" in (out / "report.html").read_text()
     assert "API of Together AI" in (out / "report.html").read_text()
     rows = list(csv.DictReader(run(["export", "ghg", str(out)], capsys).out.splitlines()))
     mine = [row for row in rows if row["what"].startswith("api:")]
@@ -99,6 +104,7 @@ def test_policies_use_it_like_any_pool(router: str, tmp_path: Path, capsys: pyte
         (f"{API}.energy={{j_per_token_in:1,j_per_token_out:1}}", [f"{API}.energy.source=None"]),
         (f"+{API}.xpu=l4", [f"{API}.xpu='l4'", "no such key"]),
         ("fleet.sites.edge.grid=null", ["fleet.sites.edge.grid=None"]),
+        ("economics.slo_violation_usd=-1", ["economics.slo_violation_usd=-1", ">= 0"]),
         (f"{API}.outages=[[1,1]]", [f"{API}.outages[0]=[1.0, 1.0]"]),
     ],
 )

@@ -66,6 +66,12 @@ def test_times_and_price_by_hand() -> None:
     assert result.gaps[0, 0].count.sum() == 10
 
 
+def test_unit_costs_of_an_api_are_its_prices() -> None:
+    plain = fleet_of(api(price=ApiPrice(2.0, 8.0)))
+    total = summarize(simulate(plain, [(0.1 * i, 50 + i, 3 + i) for i in range(9)]))["total"]
+    assert (total["usd_per_mtok_in"], total["usd_per_mtok_out"]) == (pytest.approx(2.0), pytest.approx(8.0))
+
+
 def test_energy_and_carbon_are_unknown_and_never_zero() -> None:
     result = simulate(spilling(), [(0.0, 20, 20), (0.0, 20, 20), (0.01, 20, 5)], Spillover(outstanding_per_replica=1.0))
     bought = result.requests["pool"] == 1

@@ -82,6 +82,8 @@ def test_one_request_on_an_idle_replica() -> None:
     rates = owned().rates()
     usd = rates.usd_per_xpu_s * (prefill_s + decode_s) + rates.usd_per_facility_j * energy
     assert only(result, "cost_usd") == pytest.approx(usd, rel=EXACT)
+    of_prompt = rates.usd_per_xpu_s * prefill_s + rates.usd_per_facility_j * facility_j(*steps[0])
+    assert only(result, "cost_prefill_usd") == pytest.approx(of_prompt, rel=EXACT)
     assert only(result, "slo_met") == 1.0
     totals = result.pools[0]
     assert totals.facility_energy_j["idle"] == pytest.approx(PUE * (IDLE_W + HOST_W) * 2.0, rel=1e-11)
