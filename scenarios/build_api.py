@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import Any
 
 from scenarios.entries import Catalogue
@@ -13,6 +14,7 @@ from sim.errors import InputError
 from sim.fleet.api import ApiPool, EnergyEstimate, OutputRate
 from sim.fleet.latency import Latency, LogNormal
 from sim.fleet.outages import check_outages
+from sim.hardware.catalogue import Entry
 
 _USD: Check[float] = number("a price >= 0 USD, or null", low=0.0)
 _PRICES = ("usd_per_mtok_in", "usd_per_mtok_out", "usd_per_mtok_cached_in", "usd_per_request")
@@ -30,7 +32,7 @@ def api_pool(name: str, pool: Section, catalogue: Catalogue, plugins: Collection
             name=name,
             provider=str(known.get("provider", api)),
             model_id=str(known.get("serves", api)) if model is None else model.id,
-            price=_price(pool, known, origins),
+            price=_price(pool, entry),
             ttft=_ttft(pool, known, plugins),
             tokens_per_s=_rate(pool, known),
             max_tokens=pool.get("max_tokens", integer(2), known.get("max_tokens")),
@@ -46,16 +48,34 @@ def api_pool(name: str, pool: Section, catalogue: Catalogue, plugins: Collection
     return made
 
 
-def _price(pool: Section, known: Mapping[str, Any], origins: Mapping[str, tuple[str, str, str]]) -> ApiPrice | None:
-    """The entry's prices, or those of the configuration; None where that of a prompt or output token is unknown."""
+def _price(pool: Section, entry: Entry) -> ApiPrice | None:
+    """The entry's prices, or those of the configuration beside it."""
     given = {key: pool.get(key, _USD, None) for key in _PRICES}
-    prices = {key: known.get(key) if value is None else value for key, value in given.items()}
-    own = any(value is not None for value in given.values())
-    as_of = pool.get("as_of", text, "" if own else str(known.get("as_of", "")))
-    source = pool.get("source", text, "given in the configuration" if own else origins[_PRICES[0]][1])
+    given = {key: value for key, value in given.items() if value is not None}
+    noted = {name: pool.get(name, text, None) for name in ("as_of", "source")}
+    if given:
+        noted = {"as_of": noted["as_of"] or "", "source": noted["source"] or "given in the configuration"}
+    return price_of(entry, given, **noted)
+
+
+def price_of(
+    entry: Entry, given: Mapping[str, float] = MappingProxyType({}), as_of: str | None = None, source: str | None = None
+) -> ApiPrice | None:
+    """Prices of an entry of conf/api; None where that of a prompt or output token is unknown.
+
+    Args:
+        entry: the price list.
+        given: prices in place of its own; as_of, source: of these, or None for the entry's.
+    """
+    prices = {key: given.get(key, entry.values.get(key)) for key in _PRICES}
     if prices["usd_per_mtok_in"] is None or prices["usd_per_mtok_out"] is None:
         return None
-    return ApiPrice(**{key: value for key, value in prices.items() if value is not None}, as_of=as_of, source=source)
+    if as_of is None:
+        as_of = str(entry.values.get("as_of", ""))
+    if source is None:
+        source = entry.provenance[_PRICES[0]][1]
+    known = {key: value for key, value in prices.items() if value is not None}
+    return ApiPrice(**known, as_of=as_of, source=source)
 
 
 def _ttft(pool: Section, known: Mapping[str, Any], plugins: Collection[str]) -> Latency:

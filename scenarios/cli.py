@@ -27,6 +27,7 @@ COMMANDS = {
         "scenarios.lifecycle",
         "what a model takes from data to decommissioning, and when inference overtakes training",
     ),
+    "breakeven": ("scenarios.breakeven", "from which volume rent or own hardware costs less than an API"),
     "list": ("scenarios.listing", "what can be chosen, with sources: xpus, models, routers, workloads, fleets, ..."),
     "describe": ("scenarios.describe", "what a trace or workload holds: rate, burstiness, lengths, prefixes, turns"),
     "export": ("scenarios.export", "a run as an inventory after the GHG Protocol's scopes"),

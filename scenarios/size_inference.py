@@ -92,15 +92,27 @@ def plan_serving(pool: Pool, site: Site, price_usd: float | None, inputs: SizeIn
     Raises:
         InputError: no number of these xPUs holds the model, or none meets the SLO.
     """
+    each, closed, goodput, lengths = best_replica(pool, site, inputs)
+    return _plan(each, site, price_usd, closed, goodput, lengths, inputs)
+
+
+def best_replica(
+    pool: Pool, site: Site, inputs: SizeInputs
+) -> tuple[Pool, SteadyState, float, tuple[float, float, float]]:
+    """The replica that `plan_serving` takes, its steady state, its goodput [1/s] and the mean lengths of requests.
+
+    Raises:
+        InputError: no number of these xPUs holds the model, or none meets the SLO.
+    """
     prompt, output, oversize = mean_lengths(pool, inputs)
     tpot_s, ttft_s = _bounds(inputs)
     fitting = [(each, steady_state(each, prompt, output, tpot_s, ttft_s)) for each in _fitting(pool, inputs)]
     ranked = sorted(fitting, key=lambda pair: -pair[1].requests_per_s / (pair[0].tp * pair[0].pp))
     for each, closed in ranked:
         if closed.requests_per_s > 0.0:
-            goodput = _goodput(each, site, closed, inputs)
+            goodput = goodput_rps(each, site, closed, inputs)
             if goodput > 0.0:
-                return _plan(each, site, price_usd, closed, goodput, (prompt, output, oversize), inputs)
+                return each, closed, goodput, (prompt, output, oversize)
     held = ", ".join(f"tp={each.tp}" + f" pp={each.pp}" * (each.pp > 1) for each, _ in fitting)
     raise InputError("slo", inputs.slo, f"bounds that {pool.model.id} on {pool.xpu.id} can meet; tried {held}")
 
@@ -151,7 +163,7 @@ def _plan(
 
     rate, each = inputs.inference.rate, pool.tp * pool.pp
     replicas = math.ceil(rate / goodput)
-    result = _serve(pool, site, rate / replicas, _count(closed, inputs), inputs)
+    result = serve_replica(pool, site, rate / replicas, request_count(closed, inputs), inputs)
     summary = summarize(result)
     total, own = summary["total"], summary["by_pool"][pool.name]
     seconds = own["provisioned_xpu_s"] / each
@@ -197,12 +209,12 @@ def _plan(
     )
 
 
-def _goodput(pool: Pool, site: Site, closed: SteadyState, inputs: SizeInputs) -> float:
+def goodput_rps(pool: Pool, site: Site, closed: SteadyState, inputs: SizeInputs) -> float:
     """Highest rate at which enough requests meet the SLO, by bisection over runs [1/s]; 0 if none does."""
-    most, count = _ABOVE * closed.requests_per_s, _count(closed, inputs)
+    most, count = _ABOVE * closed.requests_per_s, request_count(closed, inputs)
 
     def meets(rate: float) -> bool:
-        return _attainment(_serve(pool, site, rate, count, inputs)) >= inputs.inference.attainment
+        return _attainment(serve_replica(pool, site, rate, count, inputs)) >= inputs.inference.attainment
 
     if meets(most):
         return most
@@ -210,12 +222,12 @@ def _goodput(pool: Pool, site: Site, closed: SteadyState, inputs: SizeInputs) ->
     return halved(meets, Bracket(0.0, most), lambda low, high: high - low <= width).held
 
 
-def _count(closed: SteadyState, inputs: SizeInputs) -> int:
+def request_count(closed: SteadyState, inputs: SizeInputs) -> int:
     """Requests of a run."""
     return max(inputs.inference.requests, _TURNOVERS * closed.batch)
 
 
-def _serve(pool: Pool, site: Site, rate: float, count: int, inputs: SizeInputs) -> Result:
+def serve_replica(pool: Pool, site: Site, rate: float, count: int, inputs: SizeInputs) -> Result:
     """A run of one replica at a rate."""
     workload = _workload(inputs, rate, count)
     if isinstance(pool.cost, Rent):  # a fleet that serves for days is billed as it is provisioned; this run is short
