@@ -26,6 +26,7 @@ from sim.hardware import catalogue
 
 #: program of a preset -> module with `run(preset, search) -> Outcome`
 PROGRAMS = {
+    "four_questions": "scenarios.studies.four_questions",
     "interactive_premium": "scenarios.studies.interactive_premium",
     "old_and_new": "scenarios.studies.old_and_new",
 }
