@@ -27,7 +27,7 @@ from sim.accounting.settlement import meter_sites, settle_sites
 from sim.errors import InputError, instance, number, provider
 from sim.feed import feed_of
 from sim.fleet.api import ApiPool
-from sim.fleet.balancers import balancer_of
+from sim.fleet.balancers import balancer_of, scheduled
 from sim.fleet.live_api import LiveApi
 from sim.fleet.network import Network
 from sim.fleet.pool import LivePool
@@ -370,7 +370,7 @@ def _live_pools(
             yield LivePool(
                 state.env,
                 index,
-                pool,
+                scheduled(pool, router),
                 site,
                 link,
                 random.Random(int(streams.get(f"balancer {pool.name}").integers(1 << 62))),

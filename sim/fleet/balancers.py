@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from heapq import heappop
 from itertools import islice
 from typing import TYPE_CHECKING
 
 from sim.errors import InputError
 from sim.fleet.api import ApiPool
+from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.spec import Pool
 from sim.request import Request
 
@@ -105,3 +107,11 @@ def balancer_of(pool: Pool | ApiPool, router: object) -> str:
     if name not in BALANCERS:
         raise InputError(f"pools.{pool.name}.balancer", name, " | ".join(BALANCERS))
     return str(name)
+
+
+def scheduled(pool: Pool, router: object) -> Pool:
+    """A pool whose engines take requests in the order that the router wants, unless it names one of its own."""
+    order = getattr(router, "scheduler", None)
+    if order is None or pool.engine.scheduler != EngineSettings().scheduler:
+        return pool
+    return replace(pool, engine=replace(pool.engine, scheduler=order))

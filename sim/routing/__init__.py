@@ -17,7 +17,7 @@ from sim.routing.patience import Timeout
 from sim.routing.quality import QualityOracle, QualityThreshold, RandomSplit
 from sim.routing.race import HedgedRace
 from sim.routing.rag import FineTuned, LongContext, Rag
-from sim.routing.scores import QoEAware, Weighted
+from sim.routing.scores import QoEAware, QoEPreemptive, Weighted
 from sim.routing.slo import CarbonSLO, MinCostSLO, OldXPUOffload
 from sim.routing.speculative import SpeculativeEdgeDraft
 from sim.routing.static import CloudOnly, DeviceOnly, EdgeOnly, Random, RoundRobin
@@ -50,6 +50,7 @@ __all__ = [
     "PrefixAffinity",
     "PrivacyPin",
     "QoEAware",
+    "QoEPreemptive",
     "QualityOracle",
     "QualityThreshold",
     "Rag",

@@ -142,6 +142,18 @@ class QoEAware:
         return best
 
 
+class QoEPreemptive(QoEAware):
+    """`QoEAware` with engines that serve and preempt by QoE as well, where a pool does not name an order of its own.
+
+    Args:
+        expected_output: output length to predict with [tokens]; None uses the request's own.
+
+    Source: Liu et al., Andes, arXiv 2404.16283.
+    """
+
+    scheduler = "andes"
+
+
 def steady_qoe(ttft_s: float, tpot_s: float, tokens: int, expected_s: float, speed: float) -> float:
     """Token-timeline QoE (`sim.qoe.token_qoe_v1`) of text delivered at a steady pace, in [0, 1].
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from sim import Constant, Fleet, InputError, Rent, Site, SLOClass
 from sim.qoe import token_qoe_v1, token_qoe_v1_walk
-from sim.routing import Bandit, LeastOutstanding, MinPredictedLatency, QoEAware, Weighted
+from sim.routing import Bandit, LeastOutstanding, MinPredictedLatency, QoEAware, QoEPreemptive, Weighted
 from sim.routing.scores import SIGNALS, steady_qoe
 from tests.sim.conftest import pool, simulate, xpu
 
@@ -116,6 +116,21 @@ def test_qoe_aware_leaves_a_pool_when_readers_would_wait():
         for router in (LeastOutstanding(), QoEAware())
     )
     assert aware.requests["token_qoe"].mean() > level.requests["token_qoe"].mean() + 0.02
+
+
+def test_preemption_by_qoe_lets_more_readers_have_their_pace():
+    """Andes: under overload more requests have a QoE of 0.95, for those ahead of their reader wait for those behind."""
+    rows = [(0.02 * i, 40, 60) for i in range(300)]
+    reader = SLOClass("chat", expected_ttft_s=0.5, digest_tokens_per_s=6.0)
+    fleet = fast_and_cheap(max_num_seqs=8)
+    aware, preemptive = (
+        simulate(fleet, rows, router, slo_classes=(reader,)) for router in (QoEAware(), QoEPreemptive())
+    )
+    good = [(result.requests["token_qoe"] >= 0.95).mean() for result in (aware, preemptive)]
+    assert good[1] > good[0] + 0.1
+    assert aware.requests["preemptions"].sum() == 0 < preemptive.requests["preemptions"].sum()
+    own = fast_and_cheap(max_num_seqs=8, scheduler="sjf")
+    assert simulate(own, rows, QoEPreemptive(), slo_classes=(reader,)).requests["preemptions"].sum() == 0
 
 
 def test_the_regret_of_the_bandit_falls():
