@@ -20,7 +20,7 @@ from sim.fleet.power_budget import PowerBudget
 #: Keys of a site that are read here.
 ON_SITE_KEYS = ("solar", "battery", "ppa", "settlement_s", "power_budget")
 _POLICIES = {"self_consumption": SelfConsumption, "carbon_aware": CarbonAware}
-_SOURCES = "path and column of a file, hours, or latitude and longitude for a clear sky"
+_SOURCES = "one of: path and column of a file; hours; latitude and longitude, for a clear sky"
 _INTENSITY: Check[float] = number("an intensity >= 0 g/kWh", low=0.0)
 _USD: Check[float] = number("USD a year >= 0, or null where it is unknown", low=0.0)
 
@@ -30,7 +30,7 @@ def on_site_of(
 ) -> OnSite | None:
     """What a site has of its own; None where it has nothing to settle. One with a power budget has."""
     step_s = site.get("settlement_s", number("a time of at least 1 s", low=1.0), STEP_S)
-    parts = [site.child(name) for name in ("solar", "battery", "ppa")]
+    parts = [_given(site.child(name)) for name in ("solar", "battery", "ppa")]
     solar, battery, ppa = parts
     limited = site.get("power_budget", anything, None) is not None
     if not limited and not any(part.values for part in parts):
@@ -46,6 +46,11 @@ def on_site_of(
     for part in parts:
         part.finish()
     return made
+
+
+def _given(part: Section) -> Section:
+    """The keys that are not null: a preset names all, of which a plant uses some."""
+    return Section({name: value for name, value in part.values.items() if value is not None}, part.key)
 
 
 def power_budget_of(
@@ -102,6 +107,9 @@ def _power(plant: Section, catalogue: Catalogue, start_utc: str | None, name: st
     """Output of a plant: from a file, by the hour of the day, or of a clear sky."""
     start = _start(plant, start_utc)
     rating = number("a power >= 0 kW", low=0.0)
+    kinds = [kind for kind in ("path", "hours", "latitude") if kind in plant.values]
+    if len(kinds) != 1:
+        raise InputError(plant.key, sorted(plant.values), f"{_SOURCES}; all others null")
     if "path" in plant.values:
         path = Path(plant.need("path", text))
         unit, wrap = plant.get("unit", one_of(*UNITS), "kW"), plant.get("wrap", boolean, False)
@@ -115,8 +123,6 @@ def _power(plant: Section, catalogue: Catalogue, start_utc: str | None, name: st
         source = plant.get("source", text, "given in the configuration")
         shares = plant.need("hours", list_of(number("a share >= 0 of peak_kw", low=0.0)))
         return daily(plant.need("peak_kw", rating), shares, start, source, name)
-    if "latitude" not in plant.values:
-        raise InputError(plant.key, sorted(plant.values), _SOURCES)
     ratio = catalogue.entry("on_site", "default", plant.key).values["performance_ratio"]
     return ClearSky(
         plant.need("peak_kw", rating),

@@ -84,6 +84,7 @@ def test_keys_become_what_they_say(tmp_path):
         ({"battery": BATTERY | {"forecast": "psychic"}}, "fleet.battery.forecast"),
         ({"battery": BATTERY | {"kva": 4}}, "fleet.battery.kva"),
         ({"solar": {"peak_kw": 2}}, "fleet.solar"),
+        ({"solar": {"peak_kw": 2, "latitude": 5, "longitude": 5, "hours": [1] * 24}}, "fleet.solar"),
         ({"solar": {"peak_kw": 2, "latitude": 95, "longitude": 0}}, "fleet.solar.latitude"),
         ({"solar": {"peak_kw": 2, "hours": [1] * 23}}, "fleet.solar.hours"),
         ({"solar": {"peak_kw": 2, "hours": [1] * 24, "export_usd_per_kwh": 0.1}}, "fleet.solar.export_usd_per_kwh"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from analysis.ghg import rows
 from analysis.metrics import summarize
 from sim import Constant, Fleet, Result, Site
 from sim.accounting import ClockTariff, Market
@@ -291,3 +292,19 @@ def test_a_policy_that_returns_no_number_is_refused():
 
     with pytest.raises(InputError, match="NaN"):
         one(OnSite(battery=replace(SMALL, policy=Lost()), step_s=STEP_S))
+
+
+def test_an_inventory_buys_what_was_imported():
+    def scope_2(basis: str, on_site: OnSite | None) -> float | None:
+        grid = Constant(400.0, basis, other=300.0)
+        found = rows(summarize(one(on_site, grid)))
+        return next(row.kg for row in found if (row.scope, row.method) == ("2", "location-based"))
+
+    sun = OnSite(Solar(Constant(0.1), 41.0), step_s=STEP_S)
+    bought = one(sun, Constant(400.0, "direct"))
+    assert scope_2("direct", sun) == pytest.approx(
+        sum(g for part, g in bought.pools[0].carbon_operational_g.items() if part != "network") / 1e3, rel=1e-9
+    )
+    assert scope_2("direct", sun) < 0.8 * scope_2("direct", None)
+    assert scope_2("lca", None) is not None
+    assert scope_2("lca", sun) is None  # a mean of the other basis does not tell when it was imported

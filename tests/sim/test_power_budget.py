@@ -15,6 +15,7 @@ from sim.accounting.solar import ClearSky, Solar
 from sim.errors import InputError
 from sim.fleet.power_budget import LEVELS, PowerBudget, Share, budgeted
 from sim.hardware import catalogue
+from sim.hardware.collectives import Interconnect
 from tests.sim.conftest import StepSignal, pool, simulate
 
 LAW = catalogue.clock_law()
@@ -127,6 +128,15 @@ def test_a_budget_that_varies_is_kept_by_every_kind_of_engine(changes):
     grams = totals.carbon_operational_g
     own = result.requests["carbon_operational_g"][mine].sum()
     assert own == pytest.approx(grams["active"] + grams["wasted"], rel=1e-9)
+
+
+def test_prefill_and_decode_replicas_keep_it_too():
+    link = Interconnect("link", 1e8, 1e-5, "test")
+    halves = (pool("a", xpu=chip(), replicas=3, prefill_replicas=1, kv_link=link),)
+    where = Site("site", "edge", halves, GRID, power_budget=PowerBudget(STEPPING, LAW))
+    result = simulate(Fleet((where,)), ROWS, keep_spans=True)
+    assert (result.requests["status"] == 0).all()
+    assert 0.75 < check(result, where) <= 1.0 + 1e-9
 
 
 def test_a_limit_that_is_looked_at_often_but_stays_changes_nothing():
