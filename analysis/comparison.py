@@ -17,6 +17,7 @@ from sim.results import Result
 from sim.units import JOULES_PER_KWH
 
 Row = dict[str, float | None]
+_MEMORY = ("weights [GB]", "KV cache there is [GB]", "KV cache at its peak [GB]")
 Verdict = Literal["reference", "tie", "better", "worse", "unknown"]
 
 
@@ -83,12 +84,16 @@ def measures(result: Result, summary: Mapping[str, Any]) -> Row:
     grams = _sum(active["carbon_operational_kg"], embodied)
     kwh = total["energy_kwh"]
     wasted = (total["parts"]["energy_kwh"] or {}).get("wasted")
+    compute, memory = summary["resources"]["compute"], summary["resources"]["memory"]
+    weights, there, peak = (memory[name]["absolute"] for name in _MEMORY)
     return {
         "requests": float(len(result)),
         "completed_share": _per(completed, len(result)),
         "slo_attainment": total["slo_attainment"],
         "token_qoe": total["token_qoe"],
+        "ttft_mean_s": total["ttft_s"]["mean"],
         "ttft_p99_s": total["ttft_s"]["p99"],
+        "tpot_mean_s": total["tpot_s"]["mean"],
         "answer_quality": total["answer_quality"],
         "quality_known_share": _per(float((~np.isnan(answers)).sum()), len(answers)),
         "usd_per_1000_requests": _per(total["cost_usd"], completed / 1e3),
@@ -96,6 +101,11 @@ def measures(result: Result, summary: Mapping[str, Any]) -> Row:
         "g_per_1000_requests": _per(_times(total["carbon_kg"]["total"], 1e3), completed / 1e3),
         "g_active_per_1000_requests": _per(_times(grams, 1e3), completed / 1e3),
         "wh_per_1000_requests": _per(_times(kwh, 1e3), completed / 1e3),
+        "gflop_per_output_token": compute["useful work [TFLOP]"]["per_1000_tokens"],
+        # contexts that share a prefix count it each, so that their sum can be more than there is
+        "memory_gb": weights + min(there, peak),
+        "j_per_output_token": total["j_per_token"],
+        "network_mb_per_1000_requests": _per((total["bytes_up"] + total["bytes_down"]) / 1e6, completed / 1e3),
         "wasted_energy_share": None if kwh is None or wasted is None else _per(wasted, kwh),
         "escalated_share": _per(float((column["escalations"] > 0).sum()), len(result)),
         "tokens_wasted_per_1000_requests": _per(float(column["tokens_wasted"].sum()), completed / 1e3),

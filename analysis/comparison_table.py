@@ -9,7 +9,7 @@ from typing import IO
 from analysis.comparison import Cell, Column, Row
 from analysis.table import UNKNOWN, number, percent
 
-WIDTH = 130
+WIDTH, WIDE = 130, 150  #: characters, of up to seven metrics and of more
 
 
 def print_comparison(
@@ -26,7 +26,8 @@ def print_comparison(
     from rich.text import Text
 
     probe = Console(file=file)
-    console = Console(file=file, width=min(probe.width, WIDTH) if probe.is_terminal else WIDTH)
+    width = WIDTH if len(columns) <= 7 else WIDE
+    console = Console(file=file, width=min(probe.width, width) if probe.is_terminal else width)
     table = Table(header_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     table.add_column("done\n[%]", justify="right")

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 #: command -> (module with `main(argv) -> exit status`, what it does)
 COMMANDS = {
     "run": ("scenarios.run", "simulate a scenario; with --multirun, many"),
-    "compare": ("scenarios.compare", "routers or techniques on common seeds: means, paired intervals, ties"),
+    "compare": (
+        "scenarios.compare",
+        "routers, techniques or applications on common seeds: means, paired intervals, ties",
+    ),
     "capacity": (
         "scenarios.capacity",
         "the highest rate held at the SLO, with N and N - 1 replicas; its kW, USD, g",

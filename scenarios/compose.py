@@ -89,7 +89,7 @@ class Job:
         """The configuration as plain values, every interpolation replaced.
 
         Args:
-            changes: further values by dotted key, set before interpolations are replaced; the keys must be there.
+            changes: further values by dotted key, set before interpolations are replaced.
 
         Raises:
             InputError: an interpolation leads nowhere, or a key that must be given (``???``) is not.
@@ -99,7 +99,7 @@ class Job:
 
         cfg = copy.deepcopy(self._cfg) if changes else self._cfg
         for key, value in (changes or {}).items():
-            OmegaConf.update(cfg, key, value)
+            OmegaConf.update(cfg, key, value, force_add=True)
         try:
             plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
         except OmegaConfBaseException as error:
