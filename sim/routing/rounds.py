@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
+from sim.answer import Part
 from sim.errors import InputError
-from sim.fleet.leg import Pending
+from sim.fleet.leg import Leg, Pending
 from sim.fleet.link import CLIENT
+from sim.journey import Journey, Steps
+from sim.request import Request
 from sim.routing.base import FleetView, PoolView
+from sim.routing.candidates import side
 from sim.routing.slo import require_known
 
 
@@ -59,7 +63,8 @@ class Homes:
     def leave(self, stay: Stay) -> None:
         """Give a place up, or the wait for it."""
         if not stay.done:
-            self._queue.remove(stay)
+            if stay in self._queue:
+                self._queue.remove(stay)
         elif stay.pool is not None:
             self._free[self._pools.index(stay.pool)][stay.replica] += stay.tokens
         self._admit()
@@ -79,7 +84,49 @@ class Homes:
             stay.settle(self._pools[at] if at >= 0 else None)
 
 
-def check_rounds(fleet: Any, name: str, near: Sequence[PoolView], far: Sequence[PoolView]) -> None:
+class BackAndForth:
+    """A policy whose requests go back and forth between a pool near the client and one that is far, in rounds.
+
+    Args:
+        name: its own, for errors.
+        sides: key and value of each of the two settings that name a kind of site or a pool: near, then far.
+    """
+
+    balancer = "least_outstanding"
+
+    def __init__(self, name: str, **sides: str) -> None:
+        self._name, self._sides = name, sides
+        (_, near), (key, far) = sides.items()
+        if near == far:
+            raise InputError(f"router.{key}", far, f"another side than the other setting's ({near})")
+
+    def bind(self, fleet: FleetView) -> None:
+        """Check that both sides are there, and joined."""
+        near, far = (side(fleet, f"router.{key}", value).pools for key, value in self._sides.items())
+        check_rounds(fleet, self._name, near, far)
+        self._near, self._far = Homes(near), Homes(far)
+
+    def handle(self, request: Request, fleet: Journey) -> Steps:
+        """Go on in rounds, once there is room on both sides."""
+        length = request.prompt + request.output
+        near, far = self._near.enter(length), Stay(length)
+        try:
+            yield near
+            far = self._far.enter(length)
+            yield far
+            if near.pool is None or far.pool is None:
+                return "rejected"
+            return (yield from self.rounds(request, fleet, near, far))
+        finally:
+            self._near.leave(near)
+            self._far.leave(far)
+
+    def rounds(self, request: Request, fleet: Journey, near: Stay, far: Stay) -> Steps:
+        """All rounds of a request, at its two places."""
+        raise NotImplementedError
+
+
+def check_rounds(fleet: Any, name: str, near: Sequence[Any], far: Sequence[Any]) -> None:
     """Check that rounds can go on between pools near clients and pools far from them.
 
     Raises:
@@ -88,7 +135,7 @@ def check_rounds(fleet: Any, name: str, near: Sequence[PoolView], far: Sequence[
     every = [*near, *far]
     require_known(name, "KV cache", every, (math.isnan(pool.kv_bytes_per_token) for pool in every))
     for pool in every:
-        engine = pool.spec.engine  # type: ignore[attr-defined]
+        engine = pool.spec.engine
         for key in ("front_end_s", "tokenize_s", "tokenize_s_per_token", "detokenize_s"):
             if getattr(engine, key):
                 accepted = f"0 with {name}, whose rounds are no requests of clients"
@@ -110,3 +157,14 @@ def joined(fleet: FleetView, near: str, far: str) -> bool:
 def place_of(fleet: FleetView, near: str, far: str) -> str:
     """What the near site is to the far one's network: itself, or clients, who are where it is."""
     return near if fleet.linked(near, far) else CLIENT
+
+
+def send_back(fleet: Journey, leg: Leg, nbytes: float, tokens: int, home: Leg, here: str) -> Generator[Any, Any, Part]:
+    """Send `nbytes` back from the far side, and on to the client, from where `home` was served, `tokens` tokens."""
+    yield fleet.transfer(nbytes, leg.pool.site_name, here)
+    return fleet.relay(leg, tokens, by=home)
+
+
+def ending(*legs: Leg) -> str:
+    """How a request ends of which one of these legs is not well."""
+    return next(leg.outcome for leg in legs if not leg.ok)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import random
-from typing import Any
 
-from sim.errors import InputError, number, whole
+from sim.errors import number, whole
 from sim.fleet.leg import Leg
 from sim.journey import Journey, Steps
 from sim.request import Request
-from sim.routing.base import FleetView
-from sim.routing.candidates import side
-from sim.routing.rounds import Homes, Stay, check_rounds, place_of
+from sim.routing.rounds import BackAndForth, Stay, ending, place_of, send_back
 
 _NAME = "speculative_edge_draft"
 
 
-class SpeculativeEdgeDraft:
+class SpeculativeEdgeDraft(BackAndForth):
     """Drafts tokens at one place and verifies them at another, `tokens` a round: the text is the verifier's.
 
     The client's prompt goes to both, which compute it at once; the first token is the verifier's. Then, in rounds, the
@@ -40,8 +37,6 @@ class SpeculativeEdgeDraft:
     verification is under way is left out. Acceptance: Leviathan et al., arXiv 2211.17192, equation 1.
     """
 
-    balancer = "least_outstanding"
-
     def __init__(
         self,
         draft: str = "edge",
@@ -51,41 +46,15 @@ class SpeculativeEdgeDraft:
         draft_bytes: float = 4.0,
         reply_bytes: float = 200.0,
     ) -> None:
-        self._names = draft, verify
+        super().__init__(_NAME, draft=draft, verify=verify)
         self._tokens = whole("router.tokens", tokens, "a whole number of at least 1 token", low=1)
         accepted = "a chance in [0, 1], measured for the two models; it has no default"
         self._acceptance = number("router.acceptance", acceptance, accepted, low=0.0, high=1.0)
         self._draft_bytes = number("router.draft_bytes", draft_bytes, "a size >= 0 bytes", low=0.0)
         self._reply_bytes = number("router.reply_bytes", reply_bytes, "a size >= 0 bytes", low=0.0)
-        if draft == verify:
-            raise InputError("router.verify", verify, f"another side than router.draft ({draft})")
 
-    def bind(self, fleet: FleetView) -> None:
-        """Check that both sides are there, and joined."""
-        self._drafters, self._verifiers = (
-            side(fleet, f"router.{key}", name) for key, name in zip(("draft", "verify"), self._names)
-        )
-        check_rounds(fleet, _NAME, self._drafters.pools, self._verifiers.pools)
-        self._near, self._far = Homes(self._drafters.pools), Homes(self._verifiers.pools)
-
-    def handle(self, request: Request, fleet: Journey) -> Steps:
-        """Go on in rounds, once there is room on both sides."""
-        length = request.prompt + request.output
-        near = self._near.enter(length)
-        far = Stay(length)
-        far.settle(None)
-        try:
-            yield near
-            far = self._far.enter(length)
-            yield far
-            if near.pool is None or far.pool is None:
-                return "rejected"
-            return (yield from self._rounds(request, fleet, near, far))
-        finally:
-            self._near.leave(near)
-            self._far.leave(far)
-
-    def _rounds(self, request: Request, fleet: Journey, near: Stay, far: Stay) -> Steps:
+    def rounds(self, request: Request, fleet: Journey, near: Stay, far: Stay) -> Steps:
+        """Compute the prompt on both sides; then draft, verify, and send on what is taken."""
         prompt, output = request.prompt, request.output
         edge, cloud = near.pool, far.pool
         here = place_of(fleet, edge.site_name, cloud.site_name)
@@ -93,8 +62,8 @@ class SpeculativeEdgeDraft:
         first: Leg = fleet.serve(cloud, output=1, role="verify", replica=far.replica)
         yield fleet.gather(home, first)
         if not (home.ok and first.ok):
-            return _ending(home, first)
-        parts = [(yield from self._reply(fleet, first, 1, home, here))]
+            return ending(home, first)
+        parts = [(yield from send_back(fleet, first, self._reply_bytes, 1, home, here))]
         luck = random.Random(f"{fleet.seed} {_NAME} {request.id}")
         takes = [luck.random() < self._acceptance for _ in range(output)]
         made, known = 1, prompt  # tokens that the client has; tokens in the cache of the drafting side
@@ -106,13 +75,13 @@ class SpeculativeEdgeDraft:
                     nbytes=0.0, replica=near.replica,
                 )  # fmt: skip
                 if not draft.ok:
-                    return _ending(draft)
+                    return ending(draft)
             verdict: Leg = yield fleet.serve(
                 cloud, prompt=prompt + made + count, output=1, cached=prompt + made - 1, role="verify", source=here,
                 nbytes=count * self._draft_bytes, replica=far.replica,
             )  # fmt: skip
             if not verdict.ok:
-                return _ending(verdict)
+                return ending(verdict)
             taken = 0
             while taken < count and takes[made + taken]:
                 taken += 1
@@ -120,16 +89,6 @@ class SpeculativeEdgeDraft:
                 draft.useful, draft.rejected = taken / count, count - taken
                 verdict.useful = (taken + 1) / (count + 1)
                 known = prompt + made + min(taken, count - 1)  # the last drafted token has not been computed there
-            parts.append((yield from self._reply(fleet, verdict, taken + 1, home, here)))
+            parts.append((yield from send_back(fleet, verdict, self._reply_bytes, taken + 1, home, here)))
             made += taken + 1
         return fleet.answer(*parts, quality_of=verdict if output > 1 else first)
-
-    def _reply(self, fleet: Journey, verdict: Leg, tokens: int, home: Leg, here: str) -> Any:
-        """Send back what is taken, and on to the client."""
-        yield fleet.transfer(self._reply_bytes, verdict.pool.site_name, here)
-        return fleet.relay(verdict, tokens, by=home)
-
-
-def _ending(*legs: Leg) -> str:
-    """How a request ends of which one of these legs is not well."""
-    return next(leg.outcome for leg in legs if not leg.ok)
