@@ -24,6 +24,8 @@ from sim.fleet.link import CLIENT, Link
 from sim.fleet.outages import check_outages
 from sim.fleet.power_budget import Share
 from sim.fleet.spec import SITE_KINDS, Fleet, Pool, Site
+from sim.hardware.layers import layers_of
+from sim.hardware.model import Model
 from sim.hardware.sizing import check_fit
 from sim.routing.base import Router
 from sim.units import BYTES_PER_VALUE
@@ -129,6 +131,13 @@ def _site(
     return made
 
 
+def _model(pool: Section, catalogue: Catalogue) -> Model:
+    """The model of a pool, or those of its layers that the pool has."""
+    model = catalogue.model(pool.need("model", text), pool.path("model"))
+    layers = pool.get("layers", anything, None)
+    return model if layers is None else layers_of(model, layers, pool.path("layers"))
+
+
 def _pool(
     name: str, pool: Section, catalogue: Catalogue, start_utc: str | None, plugins: Collection[str]
 ) -> Pool | ApiPool:
@@ -147,7 +156,7 @@ def _pool(
     with renamed(f"pools.{name}", pool.key):
         made = Pool(
             name=name,
-            model=catalogue.model(pool.need("model", text), pool.path("model")),
+            model=_model(pool, catalogue),
             draft=catalogue.model(draft, pool.path("draft")) if draft is not None else None,
             xpu=xpu,
             replicas=pool.get("replicas", integer(1), 1),

@@ -129,6 +129,11 @@ def _check_parts(fleet: Fleet, workload: Workload, router: Router) -> None:
     methods = ["handle"] if hasattr(router, "handle") else ["choose"]
     provider("router", router, methods, "a router or policy, made: CloudOnly(), not CloudOnly")
     check_nesting(router)
+    for pool in fleet.pools:
+        part = None if pool.model is None else pool.model.part
+        if part is not None and not getattr(router, "splits_layers", False):
+            accepted = "null, or router=layer_split, for a part of a model answers nobody by itself"
+            raise InputError(f"pools.{pool.name}.layers", [part.first, part.end], accepted)
 
 
 def _check(

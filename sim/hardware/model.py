@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from sim.errors import InputError
 from sim.hardware.xpu import check_finite
@@ -17,6 +18,15 @@ _NON_NEGATIVE = (
     *("embedding_params", "kv_lora_rank", "rope_dim", "window", "window_layers", "window_kv_heads", "window_head_dim"),
     *("linear_layers", "experts", "experts_per_token", "moe_layers", "expert_params"),
 )
+
+
+class LayerRange(NamedTuple):
+    """Layers `first` to `end` - 1 of the model `of`, which has `layers`."""
+
+    of: str
+    first: int
+    end: int
+    layers: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +77,7 @@ class Model:
             for each that is kept (two of four); they are multiplied all the same.
         quality: scores by benchmark (`sim.hardware.keys.TASKS`), in [0, 1]; what is not known is absent.
         vision: the tower for images, whose weights `params` leaves out; None where it reads text alone.
+        part: which layers of a model it is (`sim.hardware.layers`); None for a whole one.
         provenance: for every field that the catalogue gave, its (unit, source, kind).
     """
 
@@ -102,6 +113,7 @@ class Model:
     weight_sparsity: float = 0.0
     quality: Mapping[str, float] = field(default_factory=dict)
     vision: Vision | None = None
+    part: LayerRange | None = None
     provenance: Mapping[str, tuple[str, str, str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

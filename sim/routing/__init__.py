@@ -12,6 +12,7 @@ from sim.routing.combined import PrivacyPin, Stale
 from sim.routing.handoff import PrefillDecodeSplit, TokenMigration
 from sim.routing.hybrid import LengthThreshold, Spillover
 from sim.routing.latency import MinPredictedLatency
+from sim.routing.layers import LayerSplit
 from sim.routing.load import LeastOutstanding, LeastTokens, PowerOfTwo
 from sim.routing.patience import Timeout
 from sim.routing.quality import QualityOracle, QualityThreshold, RandomSplit
@@ -35,6 +36,7 @@ __all__ = [
     "FineTuned",
     "FleetView",
     "HedgedRace",
+    "LayerSplit",
     "LeastOutstanding",
     "LeastTokens",
     "LengthThreshold",

@@ -104,7 +104,13 @@ class BackAndForth:
         """Check that both sides are there, and joined."""
         near, far = (side(fleet, f"router.{key}", value).pools for key, value in self._sides.items())
         check_rounds(fleet, self._name, near, far)
+        for one in near:
+            for other in far:
+                self.check(one, other)
         self._near, self._far = Homes(near), Homes(far)
+
+    def check(self, near: Any, far: Any) -> None:
+        """Check that a near pool and a far one can serve the same request."""
 
     def handle(self, request: Request, fleet: Journey) -> Steps:
         """Go on in rounds, once there is room on both sides."""
