@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from sim.errors import number, whole
 from sim.fleet.leg import Leg
 from sim.journey import Journey, Steps
 from sim.request import Request
+from sim.routing.base import FleetView
 from sim.routing.rounds import BackAndForth, Stay, ending, place_of, send_back
 
 _NAME = "speculative_edge_draft"
@@ -48,10 +50,15 @@ class SpeculativeEdgeDraft(BackAndForth):
     ) -> None:
         super().__init__(_NAME, draft=draft, verify=verify)
         self._tokens = whole("router.tokens", tokens, "a whole number of at least 1 token", low=1)
-        accepted = "a chance in [0, 1], measured for the two models; it has no default"
-        self._acceptance = number("router.acceptance", acceptance, accepted, low=0.0, high=1.0)
+        self._acceptance = math.nan if acceptance is None else _chance(acceptance)
         self._draft_bytes = number("router.draft_bytes", draft_bytes, "a size >= 0 bytes", low=0.0)
         self._reply_bytes = number("router.reply_bytes", reply_bytes, "a size >= 0 bytes", low=0.0)
+
+    def bind(self, fleet: FleetView) -> None:
+        """Check that both sides are there, and joined, and that it is known how good drafts are."""
+        if math.isnan(self._acceptance):
+            _chance(None)
+        super().bind(fleet)
 
     def rounds(self, request: Request, fleet: Journey, near: Stay, far: Stay) -> Steps:
         """Compute the prompt on both sides; then draft, verify, and send on what is taken."""
@@ -92,3 +99,8 @@ class SpeculativeEdgeDraft(BackAndForth):
             parts.append((yield from send_back(fleet, verdict, self._reply_bytes, taken + 1, home, here)))
             made += taken + 1
         return fleet.answer(*parts, quality_of=verdict if output > 1 else first)
+
+
+def _chance(value: object) -> float:
+    accepted = "a chance in [0, 1], measured for the two models; it has no default"
+    return number("router.acceptance", value, accepted, low=0.0, high=1.0)
