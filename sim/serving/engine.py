@@ -50,15 +50,14 @@ class Engine(Spans):
         layout: which blocks a sequence holds; None for one of `block_size` tokens over all layers.
 
     Attributes:
-        lost, lost_g, lost_gs: `busy`, `busy_g` and `busy_gs` of steps that `halt` cut short; cuts: (start [s], end [s],
-            dynamic power [W]).
+        cuts: (start [s], end [s], dynamic power [W]) of steps that `halt` cut short.
         cancelled: sequences to drop at the next boundary.
     """
 
     # fmt: off
     __slots__ = (
         "_late", "_next", "_planning", "_priority", "_schedule", "_timer", "_wake_at", "cancelled", "cuts", "env",
-        "lost", "lost_g", "lost_gs", "ready_s",
+        "ready_s",
     )
     # fmt: on
 
@@ -96,8 +95,6 @@ class Engine(Spans):
         self._schedule = env.schedule
         # without asynchronous scheduling nobody who ended still has a seat
         self._next = self.schedule if self.async_scheduling else self._fill
-        self.lost = 0j
-        self.lost_g = self.lost_gs = 0.0
         self.cuts: list[tuple[float, float, float]] = []
         self.cancelled: list[Sequence] = []
 

@@ -37,6 +37,8 @@ class Spans(Scheduler):
         busy: time in steps and their dynamic energy, as seconds + 1j * joules.
         busy_g: carbon of all busy energy, host included, where intensity varies [J * g/kWh].
         busy_gs: intensity over busy time, where it varies [s * g/kWh].
+        lost, lost_g, lost_gs: the same of what went to nobody: steps that the end of a run or an outage cut short, and
+            charges for whom was cancelled meanwhile.
         end_s: when the last step ended [s].
         next_change: when the intensity of the site changes next [s]; stop_s: no signal is read beyond [s].
         common: what a step takes besides its own cost, as seconds + 1j * joules, in a group (`sim.serving.lockstep`).
@@ -45,7 +47,7 @@ class Spans(Scheduler):
     # fmt: off
     __slots__ = (
         "_count", "_decode_costs", "_k", "_mixed_costs", "_rho", "_rho_w", "_span", "busy", "busy_g", "busy_gs",
-        "common", "end_s", "intensity", "next_change", "stop_s", "timing",
+        "common", "end_s", "intensity", "lost", "lost_g", "lost_gs", "next_change", "stop_s", "timing",
     )
     # fmt: on
 
@@ -74,8 +76,8 @@ class Spans(Scheduler):
         self._count = getattr(self.waiting, "emitted", None)  # of queues that go by output tokens
         self._rho, self._rho_w = complex(timing.rho, timing.rho_j), complex(timing.rho_w, timing.rho_w_j)
         self._decode_costs, self._mixed_costs = shared.decode_costs, shared.mixed_costs
-        self.busy = self.common = 0j
-        self.busy_g = self.busy_gs = self.end_s = 0.0
+        self.busy = self.common = self.lost = 0j
+        self.busy_g = self.busy_gs = self.lost_g = self.lost_gs = self.end_s = 0.0
 
     def plan(self, t: float) -> float:
         """Cost the scheduled step, which starts at `t`, and as many equal ones as follow it. Returns their end."""
@@ -262,7 +264,14 @@ class Spans(Scheduler):
         """Charge to single sequences what was done for them alone."""
         for seq, charge, wasted in self.charges:
             carbon = (self.active_w * charge.real + charge.imag) * self.now_intensity if self.varying else 0.0
-            if wasted:
+            if seq.status:  # it was cancelled meanwhile, and its accounts are closed
+                self.busy -= charge
+                self.lost += charge
+                if self.varying:
+                    grams, hours = carbon, charge.real * self.now_intensity
+                    self.busy_g, self.busy_gs = self.busy_g - grams, self.busy_gs - hours
+                    self.lost_g, self.lost_gs = self.lost_g + grams, self.lost_gs + hours
+            elif wasted:
                 seq.waste += charge
                 seq.waste_g += carbon
             else:
