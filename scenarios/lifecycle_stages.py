@@ -63,8 +63,9 @@ class Life:
 
 @dataclass(frozen=True, slots=True)
 class _Computed:
-    """What `hybridfleet size` knows; all None where everything is given."""
+    """What `hybridfleet size` knows, and the tokens of pre-training; all None where everything is given."""
 
+    tokens: float | None
     jobs: Mapping[str, JobPlan]
     serving: ServingPlan | None
     rates: JobRates | None
@@ -98,14 +99,16 @@ def live(inputs: LifeInputs) -> Life:
 def _compute(inputs: LifeInputs, method: str) -> _Computed:
     sizing = inputs.sizing
     if sizing is None or inputs.model is None:
-        return _Computed({}, None, None, False)
+        return _Computed(None, {}, None, None, False)
     pool, site, rates, price = place_of(inputs.model, sizing)
     needed = [job for name, job in (("training", "training"), ("tuning", method)) if name not in inputs.given]
     jobs = {job: plan_job(sizing.jobs[job], pool, rates, price, sizing) for job in needed}
     serving = None
     if "inference" not in inputs.given:
         serving = plan_serving(pool, site, price, _at_rate(pool, sizing, inputs.tokens_per_day))
-    return _Computed(jobs, serving, rates, isinstance(pool.cost, Rent))
+    ask = sizing.jobs["training"]
+    tokens = ask.tokens or (ask.tokens_per_param or 0.0) * pool.model.params_active
+    return _Computed(tokens, jobs, serving, rates, isinstance(pool.cost, Rent))
 
 
 def _at_rate(pool: Pool, sizing: SizeInputs, tokens_per_day: float | None) -> SizeInputs:
@@ -178,8 +181,8 @@ def _data(section: Section, found: _Computed) -> Stage:
     licence = section.get("licence_usd", triple(), None)
     stored = section.get("storage_tb", triple(), None)
     a_token = section.get("bytes_per_token", triple(), None)
-    if stored is None and a_token is not None and "training" in found.jobs:
-        stored = a_token * found.jobs["training"].tokens / _TB
+    if stored is None and a_token is not None and found.tokens is not None:
+        stored = a_token * found.tokens / _TB
     once = NOTHING._replace(usd=licence)
     if stored is None:
         return Stage("data", once, per_day=Amount(None, None, None, None, _ZERO))

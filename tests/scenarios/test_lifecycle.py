@@ -77,6 +77,18 @@ def test_a_published_number_of_tokens_is_taken_unless_one_is_asked_for(capsys: p
     assert asked == pytest.approx(2 * published)
 
 
+def test_what_is_given_takes_the_place_of_what_is_computed(capsys: pytest.CaptureFixture[str]) -> None:
+    computed, given = (
+        _life(capsys, *BASE, *more) for more in ((), ("given.training.usd=[1e6,2e6,3e6]", "trials.share=0"))
+    )
+    assert given["stages"]["training"]["usd"] == {"low": 1e6, "central": 2e6, "high": 3e6}
+    assert given["stages"]["retraining"]["usd"]["central"] == pytest.approx(2 * 0.1 * 2e6)
+    assert given["stages"]["training"]["energy_j"] is None  # only one quantity is known
+    assert given["total"]["usd"] is not None
+    for stage in ("data", "labour", "inference"):
+        assert given["stages"][stage] == computed["stages"][stage]
+
+
 def test_more_tokens_a_day_are_served_at_that_rate_and_overtake_sooner(capsys: pytest.CaptureFixture[str]) -> None:
     base = (*BASE, "service.years=10")
     some, more = (_life(capsys, *base, f"service.tokens_per_day={rate}") for rate in ("1e9", "1e10"))
