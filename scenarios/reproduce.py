@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from analysis.study import Input, document, print_outcome, write_outcome
+from analysis.study import Input, Outcome, document, print_outcome, write_outcome
 from scenarios.listing import main as list_entries
 from scenarios.schema import Section, nearest
 from scenarios.settings import arguments_of, pairs, plain_value, unused_folder
@@ -29,6 +29,7 @@ PROGRAMS = {
     "four_questions": "scenarios.studies.four_questions",
     "interactive_premium": "scenarios.studies.interactive_premium",
     "old_and_new": "scenarios.studies.old_and_new",
+    "paired_claims": "scenarios.studies.paired_claims",
 }
 
 
@@ -67,6 +68,17 @@ def main(argv: Sequence[str]) -> int:
         print_outcome(outcome)
         print(f"Results: {out}")
     return 0
+
+
+def outcome_of(name: str, search: Sequence[Path] = ()) -> Outcome:
+    """Run a study as its preset says.
+
+    Raises:
+        InputError: no such study.
+    """
+    preset = Section(catalogue.load_entry("study", name, search).values, "")
+    outcome: Outcome = _program(preset).run(preset, tuple(search))
+    return outcome
 
 
 def _folders(arguments: argparse.Namespace) -> list[str]:

@@ -8,7 +8,8 @@ energy=CSV      joules per request or token, or power, of full batches (columns.
                 measured, or with pace=simulated; or power of single kernels by their latency
 training=ID     published training runs beside what their own inputs give; all for every run
 power=DIR       watts of GPUs and server over time, beside the log of their vLLM server; host=ID names the server
-document=FILE   all of them, of a data folder (data=DIR), as one Markdown document
+document=FILE   all of them, of a data folder (data=DIR), as one Markdown document; with claims=STUDY, published claims
+                that a study tests as well
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ _KEYS = {
     "energy": (*_POOL, "engine.", "columns.", "prompt", "pace"),
     "power": (*_POOL, "engine.", "host"),
     "training": (),
-    "document": ("data",),
+    "document": ("data", "claims"),
 }
 
 
@@ -244,7 +245,7 @@ def _document(asked: Asked) -> None:
 
     if "data" not in asked.texts:
         raise InputError("data", None, "data=DIR: a folder with measured/ in it")
-    write_document(asked.path, Path(asked.texts["data"]).expanduser(), asked.search)
+    write_document(asked.path, Path(asked.texts["data"]).expanduser(), asked.search, asked.texts.get("claims"))
     print(f"wrote {asked.path}")
 
 

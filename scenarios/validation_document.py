@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from analysis.agreement import METRICS, Section, absolute, markdown, pair_cells, run_cells, share
+from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Outcome
 from scenarios import aggregates, energy, validation_energy
 from scenarios.replay import Replay, read, replay
+from scenarios.reproduce import outcome_of
 from scenarios.validation_energy import ENERGY
 from scenarios.validation_tables import aggregates_notes, aggregates_table, whole_runs
 from sim.errors import InputError
 from sim.hardware import catalogue
+from sim.hardware.catalogue import load_entry
 
 TITLE = "# Validation"
 #: Where a data folder keeps what is compared, and where that comes from.
@@ -35,7 +38,7 @@ _INTRO = """\
 How far the simulator is from real engines. An error is (simulated - measured) / measured: negative is too fast, too
 little, too optimistic. One command writes this page from a folder with the published measurements:
 
-    hybridfleet validate document=docs/validation.md data=DIR
+    hybridfleet validate document=docs/validation.md data=DIR claims=policy_claims
 
 and `hybridfleet validate measured=...`, `aggregates=...` and `energy=...` give every number of it, and of one's own
 runs."""
@@ -93,20 +96,23 @@ class _Findings:
     energy: validation_energy.Findings = field(default_factory=validation_energy.Findings)
 
 
-def write_document(path: Path, data: Path, search: Sequence[Path] = ()) -> None:
+def write_document(path: Path, data: Path, search: Sequence[Path] = (), claims: str | None = None) -> None:
     """Compare with all measurements of a data folder and write the page.
 
     Args:
         path: file to write; one that exists is replaced only if it is such a page.
         data: folder laid out as `RUNS`, `AGGREGATES` and `ENERGY` say; parts may be missing.
         search: further folders of the catalogue.
+        claims: a study of published claims (`conf/study`) to run as well, or None.
 
     Raises:
         InputError: the folder has none of them, something in it cannot be used, or the file is another.
     """
     if path.exists() and not (path.is_file() and path.read_text("utf-8", "replace").startswith(TITLE)):
         raise InputError("document", str(path), f"a new file, or one that begins with {TITLE!r}")
-    text = document(_findings(data, search), search)
+    if claims is not None:
+        load_entry("study", claims, search)  # before the long part
+    text = document(_findings(data, search), search, claims and (claims, outcome_of(claims, search)))
     try:
         path.write_text(text, encoding="utf-8")
     except OSError as error:
@@ -128,8 +134,8 @@ def _findings(data: Path, search: Sequence[Path]) -> _Findings:
     return found
 
 
-def document(found: _Findings, search: Sequence[Path] = ()) -> str:
-    """The page."""
+def document(found: _Findings, search: Sequence[Path] = (), claims: tuple[str, Outcome] | None = None) -> str:
+    """The page; `claims`: a study's name and what it found."""
     parts = [
         TITLE,
         _INTRO,
@@ -147,6 +153,7 @@ def document(found: _Findings, search: Sequence[Path] = ()) -> str:
         *_replay_parts(found.replays),
         *_aggregate_parts(found.aggregates),
         *validation_energy.parts(found.energy),
+        *(_claims_parts(*claims) if claims else ()),
         *_ground_parts(_xpus(found), search),
     ]
     return "\n\n".join(parts) + "\n"
@@ -223,6 +230,20 @@ def _ground_parts(names: Sequence[str], search: Sequence[Path]) -> Iterator[str]
                 keys.setdefault((kind, source), []).append(key.partition(".")[2])
         rows += [[name, ", ".join(those), kind, source] for (kind, source), those in keys.items()]
     yield markdown(["xpu", "coefficients", "kind", "source"], rows, 4)
+
+
+def _claims_parts(name: str, study: Outcome) -> Iterator[str]:
+    """Published claims, those that do not hold first."""
+    yield "## Published claims"
+    count = sum(claim.verdict == HOLDS for claim in study.claims)
+    yield (
+        f"{study.title} {count} of {len(study.claims)} claims hold here. `hybridfleet reproduce {name}` prints the "
+        f"same; why some do not hold is in [reproductions](reproductions.md). {' '.join(study.notes)}"
+    )
+    order = [FAILS, UNTESTED, PARTLY, HOLDS]
+    rows = sorted(study.claims, key=lambda claim: order.index(claim.verdict))
+    cells = [[claim.what, claim.evidence, claim.verdict] for claim in rows]
+    yield markdown(["claim", "here, and as published", "verdict"], cells, 3)
 
 
 def _replay_parts(replays: Sequence[Replay]) -> Iterator[str]:
