@@ -99,6 +99,31 @@ def test_exact_think_times_bound_the_law_exactly() -> None:
     assert users * (horizon - think_s) <= cycles <= users * (horizon + e2e.max())
 
 
+class GeometricAnswers:
+    """Prompts of one token and answers of geometric lengths, whose service times are all but exponential."""
+
+    def sample(self, rng: np.random.Generator, n: int) -> tuple[Any, Any]:
+        return np.ones(n, dtype=np.int64), rng.geometric(1.0 / 60.0, n)
+
+
+@pytest.mark.parametrize("users", [3, 12])
+def test_throughput_of_the_machine_repairman(users: int) -> None:
+    """M/M/1 with a finite population: X = (1 - p0) / S, p0 = 1 / sum of N! / (N - k)! (S / Z)^k, for any think time."""
+    think_s, horizon = 1.0, 1500.0
+    work = workload(
+        users=users, think={"mean_s": think_s, "sigma": 1.0}, duration_s=horizon, lengths=GeometricAnswers(),
+        turns=FixedLength(1), max_context_tokens=None,
+    )  # fmt: skip
+    flat = {"layer_overhead_s": 0.0, "seq_overhead_s": 0.0, "kv_eff": 1.0}  # steps hardly grow with the context
+    requests = run(fleet_of(pool(engine=SERVER, xpu=xpu(timing=flat))), work, First()).requests
+    service = requests["prefill_s"] + requests["decode_s"]
+    assert service.std() / service.mean() == pytest.approx(1.0, abs=0.05)
+    load = service.mean() / think_s
+    terms = np.cumprod([1.0, *((users - k) * load for k in range(users))])
+    expected = (1.0 - 1.0 / terms.sum()) / service.mean()
+    assert len(service) / horizon == pytest.approx(expected, rel=0.03)
+
+
 def test_load_falls_when_service_slows() -> None:
     served = [
         len(run(fleet_of(pool(xpu=xpu(speed), engine=SERVER)), workload(users=30), First()))
