@@ -93,7 +93,7 @@ def answer_quality(records: dict[str, FloatArray], pools: list[LivePool], answer
 def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> Columns:
     """What every pool did in every time bin."""
     every = [series for pool in observer.series for series in pool.all()]
-    width = align(every)
+    width = align(every, end_s)
     bins = max(1, int(np.ceil(end_s / width - 1e-9)))
     start = np.arange(bins) * width
     lasted = np.minimum(start + width, end_s) - start

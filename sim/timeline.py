@@ -72,9 +72,11 @@ class Series:
             self.points = np.concatenate((self.points, extra))
 
 
-def align(series: list[Series]) -> float:
-    """Give all series the width of the widest [s]."""
+def align(series: list[Series], end_s: float = 0.0) -> float:
+    """Give all series the width of the widest, or where it is free to grow, one at which they end in bounds [s]."""
     width = max(each.width_s for each in series)
+    while not any(each.fixed for each in series) and end_s > width * MOST_BINS:
+        width *= 2.0
     for each in series:
         while each.width_s < width:
             each.merge_pairs()

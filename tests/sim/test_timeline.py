@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sim.timeline import MOST_BINS, Series, align
+from sim.timeline import MOST_BINS, Metered, Series, align
 
 INTERVALS = st.lists(
     st.tuples(st.floats(0.0, 90.0), st.floats(0.0, 40.0), st.floats(-5.0, 50.0)), min_size=1, max_size=20
@@ -120,3 +120,24 @@ def test_nothing_added_is_zero() -> None:
     assert len(levels) == len(points) == 200
     assert not levels.any()
     assert not points.any()
+
+
+def test_what_ends_long_before_the_run_does_not_make_for_more_bins() -> None:
+    early = Series(1.0, False)
+    early.add_levels(np.array([3.0]), np.array([5.0]), 2.0)
+    assert align([early], 1e5) == 128.0
+    assert early.per_bin(MOST_BINS)[0][0] == pytest.approx(4.0)
+    fixed = Series(1.0, True)
+    assert align([fixed], 1e5) == 1.0
+
+
+def test_a_metered_series_is_kept_in_fine_bins_too() -> None:
+    plain, metered = Series(1.0, False), Metered(Series(1.0, False), 0.25)
+    starts, ends = np.linspace(0.0, 3000.0, 50), np.linspace(1.1, 3100.0, 50)
+    for each in (plain, metered):
+        each.add_levels(starts, ends, 3.0)
+    bins = int(3100.0 / metered.width_s) + 1
+    assert metered.width_s == plain.width_s > 1.0
+    assert metered.per_bin(bins)[0].tobytes() == plain.per_bin(bins)[0].tobytes()
+    assert metered.fine.width_s == 0.25
+    assert metered.fine.per_bin(12404)[0].sum() == pytest.approx(3.0 * (ends - starts).sum(), rel=1e-12)
