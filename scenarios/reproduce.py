@@ -28,6 +28,7 @@ from sim.hardware import catalogue
 PROGRAMS = {
     "four_questions": "scenarios.studies.four_questions",
     "interactive_premium": "scenarios.studies.interactive_premium",
+    "phase_split": "scenarios.studies.phase_split",
     "old_and_new": "scenarios.studies.old_and_new",
     "paired_claims": "scenarios.studies.paired_claims",
 }

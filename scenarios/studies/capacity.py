@@ -91,6 +91,30 @@ def highest(meets: Callable[[float], bool], low: float, high: float, steps: int)
     return low
 
 
+def around(meets: Callable[[float], bool], start: float, resolution: float) -> float:
+    """Highest rate that meets, from `start` in steps that double, then halved; to a share `resolution` of it.
+
+    0 if none does down to a thousandth of `start`.
+    """
+    low, high, step = 0.0, 0.0, 1.1
+    if meets(start):
+        low, high = start, start * step
+        while meets(high):
+            low, step = high, step * step
+            high = low * step
+    else:
+        high, low = start, start / step
+        while not meets(low):
+            high, step = low, step * step
+            low = high / step
+            if low < start / 1e3:
+                return 0.0
+    while high > low * (1.0 + resolution):
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if meets(middle) else (low, middle)
+    return low
+
+
 def flooded(pool: Pool, load: Load) -> float:
     """Output tokens a second of a replica that has all of its requests waiting from the start.
 
