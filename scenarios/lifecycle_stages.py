@@ -226,11 +226,14 @@ def _people(year: Amount, persons: Interval | None) -> Amount:
 
 def _end(section: Section, total: Amount, rented: bool) -> Stage:
     """The end of all hardware, by the carbon that went into it and the share of its life that was used."""
-    share = section.get("embodied_share", triple(), None)
-    usd = section.get("usd_per_xpu", triple(), None)
-    years = section.need("xpu_years", number("a number of years > 0", above=0.0))
-    grams = None if share is None or total.embodied_g is None else share * total.embodied_g
-    price = None if usd is None or total.xpu_s is None else usd * total.xpu_s / (years * SECONDS_PER_YEAR)
+    share, usd, kg = (section.get(key, triple(), None) for key in ("embodied_share", "usd_per_xpu", "kg_per_xpu"))
+    life_s = SECONDS_PER_YEAR * section.need("xpu_years", number("a number of years > 0", above=0.0))
+    xpus = None if total.xpu_s is None else total.xpu_s / life_s
+    price = None if usd is None or xpus is None else usd * xpus
+    if kg is not None:
+        grams = None if xpus is None else kg * 1e3 * xpus
+    else:
+        grams = None if share is None or total.embodied_g is None else share * total.embodied_g
     if rented:
         price = _ZERO  # the rent pays for it
     return Stage("decommissioning", at_end=Amount(_ZERO, _ZERO, grams, price, _ZERO))

@@ -52,6 +52,15 @@ def test_stages_are_those_of_size_over_time(capsys: pytest.CaptureFixture[str]) 
     # whoever owns the xPUs disposes of them: 20 USD each, by the share of five years that was used
     xpu_s = sum(stage["xpu_s"]["central"] for stage in stages.values())
     assert stages["decommissioning"]["usd"]["central"] == pytest.approx(20 * xpu_s / (5 * 365 * 86400))
+    others = sum(stage["embodied_g"]["central"] for name, stage in stages.items() if name != "decommissioning")
+    assert stages["decommissioning"]["embodied_g"]["central"] == pytest.approx(0.01 * others)
+
+
+def test_the_end_of_an_xpu_may_be_given_in_kilograms(capsys: pytest.CaptureFixture[str]) -> None:
+    stages = _life(capsys, *BASE, "decommissioning.kg_per_xpu=2", "decommissioning.xpu_years=4")["stages"]
+    xpu_s = sum(stage["xpu_s"]["central"] for stage in stages.values())
+    assert stages["decommissioning"]["embodied_g"]["central"] == pytest.approx(2e3 * xpu_s / (4 * 365 * 86400))
+    assert stages["decommissioning"]["usd"]["central"] == 0.0  # the rent pays for it
 
 
 def test_labour_and_data_by_hand(capsys: pytest.CaptureFixture[str]) -> None:
