@@ -163,6 +163,8 @@ class Journeys:
         if status == COMPLETED and isinstance(answer, Answer):
             self._complete(journey, answer)
         else:
+            if status == REJECTED:
+                self.run.check_size(journey.request)
             last = journey.legs[-1] if journey.legs else None
             self._unanswered(journey, status, last)
 

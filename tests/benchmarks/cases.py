@@ -101,6 +101,40 @@ def simulate(replicas: int, workload: Any) -> dict[str, float]:
     return {"requests": len(result), "wall_s": wall}
 
 
+def edge_and_cloud() -> Any:
+    """Sixteen L4s with Llama-3.2-3B at the edge, six H100s with Llama-3.1-8B in the cloud, on links that are shared."""
+    from sim import EngineSettings, Fleet, Link, Pool, Rent, Site, act_of
+    from sim.hardware import catalogue
+
+    (cloud,), l4 = fleet(6).sites, catalogue.xpu("l4")
+    edge = Pool(
+        "l4",
+        catalogue.model("llama_3_2_3b"),
+        l4,
+        replicas=16,
+        engine=EngineSettings(max_num_batched_tokens=512),
+        cost=Rent(0.8),
+        embodied=act_of(l4),
+    )
+    links = [
+        Link(name, "client", name, latency_s, 0.3, capacity, capacity, shared=True, energy_j_per_byte=1e-5)
+        for name, latency_s, capacity in (("edge", 0.01, 1.25e7), ("cloud", 0.03, 1.25e8))
+    ]
+    return Fleet((Site("edge", "edge", (edge,), cloud.intensity, pue=1.3), cloud), tuple(links))
+
+
+def cascade(requests: int) -> dict[str, float]:
+    """A cascade, of which a third of the requests go on to the cloud; `wall_s` is the CPU time of all of `run`."""
+    from sim import run
+    from sim.quality import QualityModel
+    from sim.routing import Cascade, CloudOnly, EdgeOnly
+
+    made, workload = edge_and_cloud(), synthetic(requests, RATE)
+    start = time.process_time()
+    result = run(made, workload, Cascade([EdgeOnly(), CloudOnly()]), seed=1, quality=QualityModel("mmlu"))
+    return {"requests": len(result), "wall_s": time.process_time() - start}
+
+
 class Timed:
     """A router, and the CPU time that its decisions took [s]."""
 
@@ -188,6 +222,8 @@ CASES = {
     "replicas_8": lambda: simulate(8, synthetic(10_000, RATE)),
     "replicas_100": lambda: simulate(100, synthetic(10_000, RATE)),
     "replicas_1000": lambda: simulate(1000, synthetic(10_000, RATE)),
+    "cascade": lambda: cascade(10_000),
+    "cascade_million": lambda: cascade(1_000_000),
     "decide_least_outstanding": lambda: decisions("LeastOutstanding"),
     "decide_least_tokens": lambda: decisions("LeastTokens"),
     "decide_power_of_two": lambda: decisions("PowerOfTwo"),
