@@ -147,12 +147,12 @@ def test_rent_pays_for_provisioned_time() -> None:
 @pytest.mark.parametrize(
     ("changes", "columns", "words"),
     [
-        ({"cost": None}, ("cost_usd", "cost_provisioned_usd"), "cost is unknown"),
+        ({"cost": None}, ("cost_usd", "cost_prefill_usd", "cost_provisioned_usd"), "cost is unknown"),
         ({"embodied": None}, ("carbon_embodied_g", "carbon_embodied_provisioned_g"), "embodied carbon of the xPU"),
         ({"host": Host(30.0)}, ("carbon_embodied_g", "carbon_embodied_provisioned_g"), "embodied carbon of the host"),
     ],
 )
-def test_what_is_unknown_is_never_zero(changes: dict[str, Any], columns: tuple[str, str], words: str) -> None:
+def test_what_is_unknown_is_never_zero(changes: dict[str, Any], columns: tuple[str, ...], words: str) -> None:
     result = one(**changes)
     assert any(words in text for text in result.pools[0].incomplete)
     for column in columns:
