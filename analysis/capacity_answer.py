@@ -117,10 +117,11 @@ def print_capacities(capacities: Sequence[Capacity], target: float, seeds: int) 
     """Print one row a fleet, and what the columns mean."""
     from analysis.agreement import print_table
 
+    word = "seed" if seeds == 1 else "seeds"
     headings = ["fleet", "held\n[1/s]", "not held\n[1/s]", "within SLO\n[%]", "peak\n[kW]", "mean\n[kW]", "USD / h",
                 "g CO2e / h", "rates\ntried"]  # fmt: skip
     print_table(headings, [_row(each, target) for each in capacities], 1)
-    print(f"Held: at least {100 * target:g} % of requests within their SLO over {seeds} common seeds, and at most "
+    print(f"Held: at least {100 * target:g} % of requests within their SLO ({seeds} common {word}), and at most "
           f"{100 * MOST_LEFT:g} % of them left over for later; the rest at the rate held.")  # fmt: skip
     for each in capacities:
         if each.refused:

@@ -24,7 +24,7 @@ from scenarios.trials import PROCESSES, runner
 from sim.errors import InputError
 
 SEEDS, TARGET = 4, 0.9
-_COUNTS = ("seeds", "requests", "processes")
+_COUNTS = {"seeds": 1, "requests": 50, "processes": 1}  #: and the fewest of each
 EACH = "all"  #: as `pool=`: one replica fewer in every pool that has two
 _EPILOG = f"""\
 settings:
@@ -76,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
 def _read(arguments: argparse.Namespace) -> Request:
     mine = [text for text in arguments.settings if text.partition("=")[0] in ("target", "pool", *_COUNTS)]
     given = dict(pairs(mine))
-    counts = {key: integer(1)(key, plain_value(given[key])) for key in _COUNTS if key in given}
+    counts = {key: integer(low)(key, plain_value(given[key])) for key, low in _COUNTS.items() if key in given}
     share = number("a share of requests in (0, 1], such as 0.9", above=0.0, high=1.0)
     return Request(
         target=share("target", plain_value(given.get("target", str(TARGET)))),

@@ -18,7 +18,7 @@ from scenarios.trials import Runner, Trial
 from sim.errors import InputError
 
 PRECISION = 0.02  #: width of the bracket in the end, as a share of its upper end
-SCOUT = 4  #: how many times shorter than the others the first trials are
+SCOUT, LEAST = 4, 1_000  #: how many times shorter than the others the first trials are, and their fewest requests
 _NEAR = (1.02, 1.02, 1.04, 1.1, *FACTORS)  #: steps from a guess that is good
 #: Arrivals whose rate moves by less than this power of their key's are not set by it.
 _FOLLOWS = 0.5
@@ -65,10 +65,10 @@ class Finder:
             InputError: the fleet cannot serve the workload, or the key does not move its rate.
         """
         scouted: dict[float, Load] = {}
-        if self._rate.steady and "workload.limit" in self._rate.sized:
-            short = replace(self._rate, limit=max(1, self._rate.limit // SCOUT))
-            found = self._search_rates(short, scouted, guess, FACTORS)
-            if found.held == 0.0 or math.isinf(found.not_held):  # longer trials would not find an end either
+        limit = (self._rate.limit or 0) // SCOUT
+        if self._rate.steady and limit >= LEAST:
+            found = self._search_rates(replace(self._rate, limit=limit), scouted, guess, FACTORS)
+            if found.held == 0.0:  # longer trials would not hold any rate either
                 return self._answer(replicas, found, scouted, {})
             guess = found.held
         tried: dict[float, Load] = {}

@@ -12,7 +12,7 @@ from analysis.plots import style
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_BELOW = 0.35  #: of the highest rate held, from which rates are shown: what lies lower says nothing of capacity
+_BELOW = 0.8  #: of the lowest capacity, from which rates are shown: what lies lower says nothing of capacity
 
 
 def draw(capacities: Sequence[Capacity], target: float, width: float = style.ONE_COLUMN) -> Figure:

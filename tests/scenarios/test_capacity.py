@@ -100,9 +100,21 @@ def test_what_it_leaves(hybrid: Path) -> None:
     table, trials = pl.read_csv(hybrid / "capacity.csv"), pl.read_csv(hybrid / "trials.csv")
     assert table["replicas_edge"].to_list() == [4, 3, 4]
     assert set(trials["seed_number"]) == {0, 1}
-    assert set(trials["requests"]) == {50, 200}
+    assert set(trials["requests"]) == {200}
     one = trials.filter((pl.col("fleet") == "all replicas") & (pl.col("rate_rps") == table["held_rps"][0]))
-    assert one.filter(pl.col("requests") == 200)["slo_attainment"].mean() == pytest.approx(table["slo_attainment"][0])
+    assert one["slo_attainment"].mean() == pytest.approx(table["slo_attainment"][0])
+
+
+def test_short_trials_find_the_place_and_long_ones_the_answer(
+    service_s: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bound = f"slo.classes=[{{name: one, e2e_s: {3.0 * service_s}}}]"
+    words = [word for word in BY_HAND if not word.startswith("fleet.replicas")]
+    only = found(capsys, tmp_path / "out", *words, bound, "seeds=1", "requests=4000")["fleets"][0]
+    assert {each["requests"] for each in only["scouted"]} == {1000.0}
+    assert {each["requests"] for each in only["tried"]} == {4000.0}
+    assert len(only["tried"]) < len(only["scouted"])
+    assert only["held_rps"] <= 1.001 / service_s < only["not_held_rps"] * 1.001
 
 
 def test_one_fewer_in_each_pool_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +141,7 @@ def test_a_trace_is_scaled_and_its_rate_is_measured(tmp_path: Path, capsys: pyte
         (["target=0"], ["target=0", "share"]),
         (["target=90"], ["target=90", "share"]),
         (["seeds=0"], ["seeds=0"]),
+        (["requests=20"], ["requests=20", "at least 50"]),
         (["requests=few"], ["requests='few'"]),
         (["pool=egde"], ["pool='egde'", "did you mean edge"]),
         (["pool=cloud"], ["pool='cloud'", "edge | all"]),
