@@ -114,7 +114,7 @@ def _run(asked: Request) -> None:
         for name, removed in fleets.items():
             held = {pool: count - removed.get(pool, 0) for pool, count in replicas.items()}
             finder = Finder(run, base, rate, removed, seeds, search, asked.target, name, quiet)
-            guess = found[0].held.value if found and found[0].held else rate.guess
+            guess = rate.without(found[0].held.value, removed) if found and found[0].held else rate.guess
             try:
                 found.append(finder.find(held, guess))
             except InputError as error:

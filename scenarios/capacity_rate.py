@@ -41,6 +41,7 @@ class RateOf:
         window_s: longest time in which they come, or infinite [s].
         warm: share of a window of steady arrivals before requests count; 0 keeps `warmup_s`.
         guess: value of the key to begin with.
+        each: rate of one replica in closed form, by pool [1/s]; whole: that of the fleet.
     """
 
     key: str
@@ -51,6 +52,13 @@ class RateOf:
     window_s: float
     warm: float
     guess: float
+    each: Mapping[str, float]
+    whole: float
+
+    def without(self, held: float, removed: Mapping[str, int]) -> float:
+        """Value of the key to begin with for a fleet that lacks replicas, from what the whole one holds."""
+        lost = sum(count * self.each.get(pool, 0.0) for pool, count in removed.items())
+        return held * (1.0 - lost / self.whole) if lost < self.whole else held
 
     def changes(self, value: float) -> dict[str, Any]:
         """Keys of the scenario at a value of the rate's key; equal requests at another rate only come closer."""
@@ -85,7 +93,7 @@ def rate_of(base: Job, search: Sequence[Path], requests: int | None) -> RateOf:
     counted = workload.get("_target_") in _COUNTED
     steady = counted and (workload.get("arrivals") or {}).get("_target_") in _RENEWAL
     scenario = build(config, search)
-    closed, stay_s = _closed_form(scenario)
+    each, closed, stay_s = _closed_form(scenario)
     unit = 1.0 if counted and name == "rate" else None
     came = unit or _rate(scenario) / float(workload[name])
     guess = closed / came if closed > 0.0 and came > 0.0 else float(workload[name])
@@ -98,7 +106,7 @@ def rate_of(base: Job, search: Sequence[Path], requests: int | None) -> RateOf:
     elif requests is not None:
         limit = sizing["workload.limit"] = requests
     warm = WARM if steady and "warmup_s" not in own else 0.0
-    return RateOf(f"workload.{name}", unit, steady, sizing, limit, window_s, warm, guess)
+    return RateOf(f"workload.{name}", unit, steady, sizing, limit, window_s, warm, guess, each, closed)
 
 
 def _key(workload: Mapping[str, Any]) -> str:
@@ -126,14 +134,15 @@ def _rate(scenario: Scenario) -> float:
     return len(arrival) / float(arrival[-1]) if len(arrival) > 1 and arrival[-1] > 0.0 else 0.0
 
 
-def _closed_form(scenario: Scenario) -> tuple[float, float]:
-    """The rate of all replicas in closed form [1/s], and the longest stay in one [s], under the strictest bounds.
+def _closed_form(scenario: Scenario) -> tuple[dict[str, float], float, float]:
+    """Rates of one replica by pool and of all [1/s], and the longest stay in one [s], under the strictest bounds.
 
     No more than where a search begins: a pool that it does not know, or that nothing is sent to, makes a poor guess.
     """
     _, prompt, output = _first(scenario)
     classes = scenario.workload.slo_classes
     tpot_s, ttft_s = (min(getattr(each, name) for each in classes) for name in ("tpot_s", "ttft_s"))
+    each: dict[str, float] = {}
     rate = stay_s = 0.0
     for site in scenario.fleet.sites:
         for pool in site.pools:
@@ -141,10 +150,11 @@ def _closed_form(scenario: Scenario) -> tuple[float, float]:
                 state = steady_state(pool, prompt, output, tpot_s, ttft_s)
             except InputError:
                 continue
-            rate += state.requests_per_s * pool.replicas * pool.dp
+            each[pool.name] = state.requests_per_s * pool.dp
+            rate += each[pool.name] * pool.replicas
             if state.requests_per_s > 0.0:
                 stay_s = max(stay_s, output * state.token_s)
-    return rate, stay_s
+    return each, rate, stay_s
 
 
 def fewer(config: Mapping[str, Any], removed: Mapping[str, int]) -> dict[str, Any]:
