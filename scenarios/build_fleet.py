@@ -11,6 +11,7 @@ from scenarios.build_accounts import embodied_of, host_of, shares_of
 from scenarios.build_api import api_pool
 from scenarios.build_cost import cost_of
 from scenarios.build_on_site import on_site_of, power_budget_of
+from scenarios.build_plan import presence_of
 from scenarios.build_site import SITE_KEYS, intensity_of, market_of, pue_of, water_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, anything, boolean, integer, list_of, number, one_of, renamed, text, within
@@ -179,6 +180,7 @@ def _pool(
             balancer=pool.get("balancer", text, None),
             outages=pool.get("outages", check_outages, ()),
             **_power(pool, catalogue),
+            **presence_of(pool, start_utc),
         )
     pool.finish()
     return made

@@ -14,6 +14,7 @@ from scenarios.build import Scenario, build
 from scenarios.build_fleet import SINGLE
 from scenarios.compose import Job
 from sim.errors import InputError
+from sim.fleet.api import ApiPool
 from sim.fleet.steady_state import steady_state
 from sim.rng import Streams
 
@@ -146,6 +147,9 @@ def _closed_form(scenario: Scenario) -> tuple[dict[str, float], float, float]:
     rate = stay_s = 0.0
     for site in scenario.fleet.sites:
         for pool in site.pools:
+            if isinstance(pool, ApiPool):
+                accepted = "pools of replicas: an API's capacity is its provider's, and cannot be found by simulation"
+                raise InputError(f"fleet.sites.{site.name}.pools", pool.name, accepted)
             try:
                 state = steady_state(pool, prompt, output, tpot_s, ttft_s)
             except InputError:

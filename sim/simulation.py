@@ -30,6 +30,7 @@ from sim.fleet.api import ApiPool
 from sim.fleet.balancers import balancer_of, scheduled
 from sim.fleet.live_api import LiveApi
 from sim.fleet.network import Network
+from sim.fleet.planned import PlannedPool
 from sim.fleet.pool import LivePool
 from sim.fleet.power_budget import budgeted
 from sim.fleet.spec import Fleet
@@ -372,7 +373,7 @@ def _live_pools(
             if isinstance(pool, ApiPool):
                 yield LiveApi(state.env, index, pool, site, link, streams, len(workload.slo_classes))
                 continue
-            yield LivePool(
+            yield (LivePool if pool.plan is None else PlannedPool)(
                 state.env,
                 index,
                 scheduled(pool, router),

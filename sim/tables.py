@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from sim import qoe
+from sim.accounting.provision import mean_there
 from sim.accounting.purchased import is_api
 from sim.accounting.site_power import facility_power, means
 from sim.fleet.pool import LivePool
@@ -121,12 +123,19 @@ def timeline_table(observer: Observer, pools: list[LivePool], end_s: float) -> C
                 "queue": mean(series.queue),
                 "running": mean(series.running),
                 "kv_use": mean(series.kv_tokens) / capacity,
-                "replicas": np.full(bins, 0.0 if is_api(pool) else float(pool.spec.replicas)),
+                "replicas": np.full(bins, _there(pool, start, length)),
                 "arrivals": series.arrivals.per_bin(bins)[1],
                 "output_tokens": level + points,
             }
         )
     return typed({name: np.concatenate([part[name] for part in parts]) for name in TIMELINE_COLUMNS}, TIMELINE_COLUMNS)
+
+
+def _there(pool: LivePool, start_s: Any, length_s: Any) -> Any:
+    """Replicas provisioned, by bin or always."""
+    if is_api(pool):
+        return 0.0
+    return float(pool.spec.replicas) if pool.spec.plan is None else mean_there(pool, start_s, length_s)[0]
 
 
 def span_table(observer: Observer) -> Columns | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -24,10 +24,14 @@ def billed_s(cost: CostModel, outages: Spans, end_s: float) -> float:
     """
     rates = cost.rates()
     spans = _between(outages, end_s) if rates.pauses_in_outages else iter([(0.0, end_s)])
-    unit = rates.billing_unit_s
-    if not unit:
+    return in_units(spans, rates.billing_unit_s)
+
+
+def in_units(spans: Iterable[tuple[float, float]], unit_s: float) -> float:
+    """Time of (start, end) in units of `unit_s`, started ones in full; 0 for exact time [s]."""
+    if not unit_s:
         return sum(end - start for start, end in spans)
-    return sum(unit * math.ceil((end - start) / unit - _ROUNDING) for start, end in spans)
+    return sum(unit_s * math.ceil((end - start) / unit_s - _ROUNDING) for start, end in spans)
 
 
 def _between(outages: Spans, end_s: float) -> Iterator[tuple[float, float]]:

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from sim.accounting.billing import billed_s
 from sim.accounting.embodied import BY_TIME, BY_USE, ESTIMATES, Embodied
 from sim.accounting.inventory import by_basis, market_g, ownership
 from sim.accounting.links import client_bytes, mean_intensity
 from sim.accounting.meter import electricity_usd, facility, read
+from sim.accounting.provision import provision_of
 from sim.accounting.purchased import bought_columns, bought_totals, is_api, part_of
 from sim.accounting.signal import Signal, Unknown, kind_of
 from sim.accounting.work import useful_flop
@@ -219,13 +219,13 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
     """Totals of idle and boot, and identity; `close_totals` adds what the requests took."""
     spec, site, rates = pool.spec, pool.site, rates_of(pool)
     intensity = site.intensity
-    meter = read(pool, rates, end_s)
+    meter, there = read(pool, rates, end_s), provision_of(pool, end_s)
     idle_s, boot_s, idle_j, boot_j = meter.idle_s, meter.boot_s, meter.idle.facility_j, meter.boot.facility_j
     whole, xpus = intensity.integral(0.0, end_s), spec.replicas * spec.xpus_per_replica
     totals = PoolTotals(
         spec.name, site.name, site.kind, spec.model.id, spec.xpu.id, spec.replicas, xpus,
         pool.blocks, spec.engine.block_size, pool.layout.full + pool.layout.windowed, rates.pue,
-        provisioned_s=xpus * end_s,
+        provisioned_s=spec.xpus_per_engine * there.there_s,
         busy_s=meter.busy_s,
         idle_s=idle_s,
         boot_s=boot_s,
@@ -253,10 +253,11 @@ def pool_totals(pool: LivePool, end_s: float) -> PoolTotals:
         totals.embodied_full_kg = xpus * sum(part.central_kg * part.share for part in parts if part is not None)
     if rates.embodied_g_per_s is not None:
         per_s = rates.embodied_g_per_s[1]
-        totals.carbon_embodied_g = {"idle": per_s * idle_s, "boot": per_s * boot_s}
-        totals.carbon_embodied_range_g = rates.embodied_g(meter.busy_s, spec.engines * end_s)
+        kept_idle_s = idle_s + (there.kept_s - there.there_s)
+        totals.carbon_embodied_g = {"idle": per_s * kept_idle_s, "boot": per_s * boot_s}
+        totals.carbon_embodied_range_g = rates.embodied_g(meter.busy_s, there.kept_s)
     if spec.cost is not None:
-        unused_s = spec.engines * (billed_s(spec.cost, spec.outages, end_s) - end_s)  # what is billed beyond its use
+        unused_s = there.paid_s - there.there_s  # what is billed beyond its use
         totals.billed_s = totals.provisioned_s + unused_s * spec.xpus_per_engine
         totals.cost_usd = {
             "idle": rates.usd_per_s * (idle_s + unused_s) + meter.idle.usd,

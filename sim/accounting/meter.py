@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from sim.accounting.provision import provision_of
 from sim.accounting.signal import Unknown
 from sim.units import JOULES_PER_KWH
 
@@ -53,12 +54,12 @@ class Meter:
 
 def read(pool: LivePool, rates: Rates, end_s: float) -> Meter:
     """Read the meters of a pool, whose engines have been halted, at the end of a run."""
-    engines, spec, weight = pool.engines, pool.spec, pool.weight
+    engines, weight = pool.engines, pool.weight
     busy: complex = sum((engine.busy + engine.lost for engine in engines), 0j)
     lost: complex = sum((engine.lost for engine in engines), 0j)
-    boot_s = min(spec.boot_s, end_s) * spec.engines
-    idle_s = spec.engines * end_s - busy.real - boot_s
-    whole, booting = weight.integral(0.0, end_s), weight.integral(0.0, min(spec.boot_s, end_s))
+    there = provision_of(pool, end_s)
+    boot_s = there.boot_s
+    idle_s = there.there_s - busy.real - boot_s
     if engines[0].varying:
         busy_ws = sum(engine.busy_gs + engine.lost_gs for engine in engines)
         busy_w = sum(engine.busy_g + engine.lost_g for engine in engines)
@@ -67,8 +68,8 @@ def read(pool: LivePool, rates: Rates, end_s: float) -> Meter:
         now = weight.at(0.0)
         busy_ws = busy.real * now
         busy_w, lost_w = ((rates.active_w * each.real + each.imag) * now for each in (busy, lost))
-    idle_w = rates.idle_w * (spec.engines * (whole - booting) - busy_ws)
-    boot_w = rates.active_w * spec.engines * booting
+    idle_w = rates.idle_w * (there.awake_w - busy_ws)
+    boot_w = rates.active_w * there.booting_w
 
     def reading(watts: float, it_w: float, seconds: float, dynamic_j: float, weighted: Any) -> Reading:
         joules, grams = facility(pool, rates, watts * seconds + dynamic_j, weighted)

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.accounting.ledger import rates_of
+from sim.accounting.provision import mean_there
 from sim.accounting.purchased import is_api
 from sim.timeline import Series
 
@@ -30,9 +31,8 @@ def facility_power(pool: LivePool, busy: Series, dyn_w: Series, start_s: Floats,
     working, dynamic_w = (series.per_bin(len(start_s))[0] / length_s for series in (busy, dyn_w))
     if is_api(pool):
         return dynamic_w if pool.api.energy is not None else np.where(working > 0.0, math.nan, 0.0)
-    rates, replicas = rates_of(pool), float(pool.replicas)
-    boot = np.clip(pool.spec.boot_s - start_s, 0.0, length_s) / length_s * replicas
-    idle = np.maximum(replicas - working - boot, 0.0)
+    rates, (there, boot) = rates_of(pool), mean_there(pool, start_s, length_s)
+    idle = np.maximum(there - working - boot, 0.0)
     pue = rates.pue if math.isfinite(rates.pue) else means(pool.site.pue, start_s, length_s)
     power: FloatArray = pue * (rates.active_w * (working + boot) + rates.idle_w * idle + dynamic_w)
     return power

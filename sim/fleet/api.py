@@ -98,6 +98,7 @@ class ApiPool(AnyPool):
     # what whoever looks at all pools of a fleet may ask
     balancer: str | None = field(default=None, init=False)
     engine: EngineSettings = field(default_factory=EngineSettings, init=False)
+    plan: None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")

@@ -50,6 +50,7 @@ class LiveApi(LivePool):
         self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
         self.model_id, self.xpu_id = spec.model_id, ""
         self.kv_format, self.kv_bytes_per_token = "", math.nan
+        self._several = False
         self.replicas, self.adapter_slots, self.prefix_unit, self.blocks = 1, 0, 0, 0
         self.max_tokens = spec.max_tokens
         self.tariff, self.pue, self.overhead_w, self.host_w = None, 1.0, 0.0, 0.0

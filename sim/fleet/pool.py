@@ -117,7 +117,8 @@ class LivePool:
         self.output_tokens = 0  # of outstanding requests
         self._pick = BALANCERS[balancer]
         self._by_tokens = balancer in BY_TOKENS
-        self._ordered = balancer in ORDERED and self.replicas > 1
+        self._several = self.replicas > 1
+        self._ordered = balancer in ORDERED and self._several
         self.loads = [0] * self.replicas
         self.order = [(0, i) for i in range(self.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
@@ -194,7 +195,7 @@ class LivePool:
             self.uploading[request.id] = request
             self._arrived(request)
         else:
-            self._deliver(request, self._balance(request) if self.replicas > 1 else 0, request.arrival_s)
+            self._deliver(request, self._balance(request) if self._several else 0, request.arrival_s)
 
     def dispatch(self, leg: Leg, source: str, network: Network, nbytes: float | None, replica: int | None) -> None:
         """Take a leg of a journey: from clients, or from another site over what joins the two.
@@ -247,7 +248,7 @@ class LivePool:
 
     def _balance(self, request: Request) -> int:
         """Name the replica of a request."""
-        if self.replicas == 1:
+        if not self._several:
             return 0
         if self.handover is not None:
             return self.handover.admit(request.prompt)
@@ -268,7 +269,7 @@ class LivePool:
             return
         leg.queued(seq, replica)
         self.engines[replica].submit(seq, now)
-        if not self.up:  # it was in the front end when the pool failed; no step has begun since
+        if not self.up and self.spec.plan is None:  # in the front end as the pool failed: no step has begun
             self.engines[replica].drop_waiting(seq, now, FAILED)
         elif leg.doomed:
             self.cancel(leg)
@@ -295,7 +296,7 @@ class LivePool:
         def finished(seq: Sequence) -> None:
             request = seq.request
             self._leave(request)
-            if self.replicas > 1 and self.handover is None:
+            if self._several and self.handover is None:
                 self._change_load(replica, -(request.prompt + request.output) if self._by_tokens else -1)
             self.done(self, replica, seq)
             if request.leg is not None:

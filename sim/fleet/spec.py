@@ -17,6 +17,7 @@ from sim.fleet.api import AnyPool, ApiPool, check_no_api
 from sim.fleet.engine_settings import EngineSettings
 from sim.fleet.link import CLIENT, Link
 from sim.fleet.outages import check_outages
+from sim.fleet.plan import Plan, check_plan
 from sim.fleet.power_budget import PowerBudget
 from sim.hardware.clock_law import ClockLaw
 from sim.hardware.collectives import Interconnect
@@ -85,6 +86,7 @@ class Pool(AnyPool):
         power_cap_w: power that each xPU may draw [W]; None for its own limit.
         clock_limit: highest clock that each xPU may run at, as a share of what it can do.
         clock_law: what lower clocks do to speed and power (`sim.hardware.clock`); needed with either.
+        plan: how many of the replicas are provisioned, over time (`sim.fleet.plan`); None for all of them, always.
         balancer: how requests spread over replicas (`sim.fleet.balancers.BALANCERS`); None follows the router.
     """
 
@@ -117,6 +119,7 @@ class Pool(AnyPool):
     power_cap_w: float | None = None
     clock_limit: float = 1.0
     clock_law: ClockLaw | None = None
+    plan: Plan | None = None
 
     def __post_init__(self) -> None:
         instance("pools.name", self.name, str, "a text")
@@ -142,6 +145,7 @@ class Pool(AnyPool):
         self._check_handover(key)
         self._check_ranks(key)
         self._check_clock(key)
+        check_plan(key, self)
         if self.host is not None:
             instance(f"{key}.host", self.host, Host, "a Host, or None to leave it out")
         if self.cost is not None:

@@ -141,6 +141,8 @@ def check_rounds(fleet: Any, name: str, near: Sequence[Any], far: Sequence[Any])
     every = [*near, *far]
     require_known(name, "KV cache", every, (math.isnan(pool.kv_bytes_per_token) for pool in every))
     for pool in every:
+        if pool.spec.plan is not None:
+            raise InputError(f"pools.{pool.name}.plan", "a plan", f"null with {name}, which keeps caches on replicas")
         engine = pool.spec.engine
         for key in ("front_end_s", "tokenize_s", "tokenize_s_per_token", "detokenize_s"):
             if getattr(engine, key):

@@ -81,6 +81,10 @@ def test_a_solar_plant_has_no_api_behind_its_meter(capsys: pytest.CaptureFixture
     one_line(run(["run", *FEW, "fleet.sites.cloud.grid=100", plant], capsys), "on_site", "'api'")
 
 
+def test_an_api_has_no_capacity_to_be_found(capsys: pytest.CaptureFixture[str]) -> None:
+    one_line(run(["capacity", "fleet=hybrid_api", "seeds=2", "requests=400"], capsys), "pools='api'")
+
+
 @pytest.mark.parametrize("router", ["cascade", "hedged_race", "token_migration", "edge_answer_cloud_validate", "stale"])
 def test_policies_use_it_like_any_pool(router: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "run"

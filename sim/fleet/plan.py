@@ -1,0 +1,119 @@
+"""Which of a pool's replicas are provisioned when: a number by the hour of the clock, or a list of changes."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_right
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any, Protocol
+
+from sim.accounting.clock import ClockSignal, hours_of
+from sim.errors import InputError, provider, whole
+
+if TYPE_CHECKING:
+    from sim.fleet.spec import Pool
+
+_COUNT = "a whole number of replicas >= 0"
+_SATURDAY = 5
+
+
+class Plan(Protocol):
+    """How many replicas are provisioned, over simulated time.
+
+    Attributes:
+        least, most: of all times.
+    """
+
+    @property
+    def least(self) -> int: ...
+
+    @property
+    def most(self) -> int: ...
+
+    def at(self, t_s: float) -> float:
+        """Replicas at `t_s` [s], a whole number; it holds until `next_change(t_s)`."""
+        ...
+
+    def next_change(self, t_s: float) -> float:
+        """First time after `t_s` at which the number may differ [s]; infinity if never."""
+        ...
+
+
+class ClockPlan(ClockSignal):
+    """Replicas by the local hour.
+
+    Args:
+        hours: from each local hour on, 24 whole numbers.
+        zone: IANA time zone, such as Europe/Berlin.
+        start_utc: instant of simulated t = 0.
+        weekend: the same for Saturdays and Sundays; None for `hours` on all days.
+    """
+
+    def __init__(
+        self, hours: Sequence[int], zone: str, start_utc: str | date | None, weekend: Sequence[int] | None = None
+    ) -> None:
+        weekdays = _counts("plan.hours", hours)
+        days_off = weekdays if weekend is None else _counts("plan.weekend", weekend)
+        self.least, self.most = min(*weekdays, *days_off), max(*weekdays, *days_off)
+
+        def value(local: datetime) -> float:
+            return float((days_off if local.weekday() >= _SATURDAY else weekdays)[local.hour])
+
+        super().__init__(value, zone, start_utc, "plan", "plan")
+
+
+def _counts(key: str, values: Sequence[int]) -> list[int]:
+    hours_of(values, key, _COUNT)
+    return [whole(key, each, _COUNT) for each in values]
+
+
+class StepPlan:
+    """Replicas from given times on.
+
+    Args:
+        steps: (from [s], replicas) in order of time; the first from 0 on.
+    """
+
+    def __init__(self, steps: Sequence[Sequence[float]]) -> None:
+        accepted = "a list of [from_s, replicas], the first from 0 s on, in order of time"
+        if isinstance(steps, str) or not isinstance(steps, Sequence) or not len(steps):
+            raise InputError("plan", steps, accepted)
+        self._from: list[float] = []
+        self._counts: list[int] = []
+        for index, step in enumerate(steps):
+            if isinstance(step, str) or not isinstance(step, Sequence) or len(step) != 2:
+                raise InputError(f"plan[{index}]", step, accepted)
+            begins, count = step
+            known = isinstance(begins, (int, float)) and not isinstance(begins, bool) and math.isfinite(begins)
+            if not known or (begins <= self._from[-1] if self._from else begins != 0.0):
+                raise InputError(f"plan[{index}]", list(step), accepted)
+            self._from.append(float(begins))
+            self._counts.append(whole(f"plan[{index}]", count, _COUNT))
+        self.least, self.most = min(self._counts), max(self._counts)
+
+    def at(self, t_s: float) -> float:
+        """See `Plan.at`."""
+        return float(self._counts[max(bisect_right(self._from, t_s) - 1, 0)])
+
+    def next_change(self, t_s: float) -> float:
+        """See `Plan.next_change`."""
+        later = bisect_right(self._from, t_s)
+        return self._from[later] if later < len(self._from) else math.inf
+
+
+def check_plan(key: str, pool: Pool) -> None:
+    """Check a pool's plan against the pool.
+
+    Raises:
+        InputError: it asks for more replicas than there are, or goes with something that it cannot go with.
+    """
+    plan: Any = pool.plan
+    if plan is None:
+        return
+    provider(f"{key}.plan", plan, ["at", "next_change"], "a Plan such as StepPlan([(0, 2), (3600, 4)]), or None")
+    if plan.most > pool.replicas or plan.most == 0:
+        raise InputError(f"{key}.plan", plan.most, f"numbers from 0 to replicas ({pool.replicas}), not all 0")
+    for name, other in (("dp", pool.dp > 1), ("prefill_replicas", pool.prefill_replicas), ("outages", pool.outages)):
+        if other:
+            raise InputError(f"{key}.{name}", getattr(pool, name), "none with a plan, which takes replicas one by one")
