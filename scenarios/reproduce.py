@@ -29,6 +29,7 @@ PROGRAMS = {
     "four_questions": "scenarios.studies.four_questions",
     "interactive_premium": "scenarios.studies.interactive_premium",
     "phase_split": "scenarios.studies.phase_split",
+    "load_settings": "scenarios.studies.load_settings",
     "old_and_new": "scenarios.studies.old_and_new",
     "paired_claims": "scenarios.studies.paired_claims",
 }
