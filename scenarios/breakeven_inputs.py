@@ -23,6 +23,7 @@ from sim.fleet.spec import Pool
 from sim.units import JOULES_PER_KWH, SECONDS_PER_HOUR, TOKENS_PER_MTOK
 
 FloatArray = npt.NDArray[np.float64]
+_NODE = "the catalogue's price of an xPU x {0.node_price_ratio:g} for its share of the server (node.price_ratio)"
 _DAY_S = HOURS * SECONDS_PER_HOUR
 
 
@@ -82,13 +83,15 @@ def measure(model: str, inputs: SizeInputs, rent: Mapping[str, Any], own: Mappin
 
     Args:
         model: id; inputs: as of `hybridfleet size`.
-        rent, own: fields of either cost in place of the catalogue's.
+        rent, own: fields of either cost in place of the catalogue's; own hardware comes with its share of a server.
         seeds: how many, from `inference.seed` on.
 
     Raises:
         InputError: a price is not known, or no number of xPUs holds the model or meets the SLO.
     """
-    rented, site, *_ = place_of(model, _costing(inputs, {"type": "rent", **rent}))
+    rented, site, _, purchase_usd = place_of(model, _costing(inputs, {"type": "rent", **rent}))
+    if "purchase_usd_per_xpu" not in own and purchase_usd is not None:
+        own = {"purchase_usd_per_xpu": inputs.node_price_ratio * purchase_usd, "source": _NODE.format(inputs), **own}
     owned = place_of(model, _costing(inputs, {"type": "owned", **own}))[0]
     rates = {}
     for name, pool, price in (("rent", rented, "usd_per_xpu_hour"), ("own", owned, "purchase_usd_per_xpu")):
