@@ -22,6 +22,7 @@ class Capacity:
         held: the highest load tried that is held; None if none is, down to a hundredth of the first guess.
         not_held: the lowest load tried above it that is not; None if all are, up to a hundred times the first guess.
         tried: every load, by rate; scouted: those of the short trials that came before.
+        incomplete: what grams and dollars leave out, in words.
         refused: why the fleet cannot run; empty where it can.
     """
 
@@ -31,6 +32,7 @@ class Capacity:
     not_held: Load | None = None
     tried: Sequence[Load] = ()
     scouted: Sequence[Load] = ()
+    incomplete: tuple[str, ...] = ()
     refused: str = ""
 
 
@@ -46,6 +48,7 @@ def describe(found: Capacity, target: float) -> dict[str, Any]:
             "not_held_rps": None if found.not_held is None else found.not_held.rate,
             "at_held": None if found.held is None else _load(found.held, target) | _taken(found.held),
             "at_not_held": None if found.not_held is None else _load(found.not_held, target),
+            "incomplete": list(found.incomplete),
             "tried": [_load(each, target) for each in found.tried],
             "scouted": [_load(each, target) for each in found.scouted],
         }
@@ -123,6 +126,8 @@ def print_capacities(capacities: Sequence[Capacity], target: float, seeds: int) 
     print_table(headings, [_row(each, target) for each in capacities], 1)
     print(f"Held: at least {100 * target:g} % of requests within their SLO ({seeds} common {word}), and at most "
           f"{100 * MOST_LEFT:g} % of them left over for later; the rest at the rate held.")  # fmt: skip
+    for line in dict.fromkeys(line for each in capacities for line in each.incomplete):
+        print(f"  not in the totals: {line}")
     for each in capacities:
         if each.refused:
             print(f"  no answer: {each.name}: {each.refused}")

@@ -54,6 +54,7 @@ class Finder:
         self._run, self._base, self._rate, self._removed = run, base, rate, removed
         self._seeds, self._search, self._target, self._name, self._quiet = seeds, search, target, name, quiet
         self._unit = rate.unit
+        self._incomplete: dict[str, None] = {}
 
     def find(self, replicas: Mapping[str, int], guess: float) -> Capacity:
         """The bracket of the highest value of the rate's key that is held, from a guess.
@@ -85,6 +86,7 @@ class Finder:
             tried.get(bracket.not_held),
             [tried[value] for value in sorted(tried)],
             [scouted[value] for value in sorted(scouted)],
+            tuple(self._incomplete),
         )
 
     def _search_rates(self, rate: RateOf, tried: dict[float, Load], guess: float, factors: Sequence[float]) -> Bracket:
@@ -110,6 +112,7 @@ class Finder:
             if outcome.row is None:
                 raise InputError("fleet", self._name, f"one that can serve this workload ({outcome.refused})")
             rows.append(outcome.row)
+            self._incomplete |= dict.fromkeys(outcome.incomplete)
         came = sum(row["requests"] or 0.0 for row in rows) / max(sum(row["window_s"] or 0.0 for row in rows), 1e-9)
         if self._unit is None:
             self._unit = came / value

@@ -87,6 +87,7 @@ def test_one_replica_fewer_never_holds_more(hybrid: Path) -> None:
     for fleet in (edge, cloud):
         assert fleet["held_rps"] <= whole["not_held_rps"]
         assert fleet["at_held"]["usd_per_hour"] < whole["at_held"]["usd_per_hour"]
+    assert "edge: network energy is unknown and left out" in whole["incomplete"]
     rates = [each["rate_rps"] for each in whole["tried"]]
     held = [each["held"] for each in whole["tried"]]
     assert rates == sorted(rates)
