@@ -21,12 +21,12 @@ from sim.workload.base import Workload
 
 if TYPE_CHECKING:
     from sim.journey import Journey
-    from sim.simulation import _Run
+    from sim.live import LiveRun
 
 IN_FLIGHT = STATUSES.index("in_flight")
 
 
-def feed_of(run: _Run, workload: Workload, streams: Streams) -> Feed | None:
+def feed_of(run: LiveRun, workload: Workload, streams: Streams) -> Feed | None:
     """The feed of a workload that has a `loop`; None for the others, which cost nothing.
 
     Raises:
@@ -50,7 +50,7 @@ class Feed:
         loop: the workload's; see `sim.workload.closed.SessionLoop`.
     """
 
-    def __init__(self, run: _Run, workload: Any, streams: Streams) -> None:
+    def __init__(self, run: LiveRun, workload: Any, streams: Streams) -> None:
         self._run = run
         self._timer = Timer(run.env, self._due)
         self.loop = workload.loop(streams, run.horizon_s, self._announce)

@@ -26,7 +26,7 @@ from sim.tables import typed
 
 if TYPE_CHECKING:
     from sim.fleet.pool import LivePool
-    from sim.simulation import _Run
+    from sim.live import LiveRun
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -59,7 +59,7 @@ class Journeys:
         closed: journeys that have ended.
     """
 
-    def __init__(self, run: _Run, policy: Any) -> None:
+    def __init__(self, run: LiveRun, policy: Any) -> None:
         self.run, self._policy = run, policy
         self.closed = 0
         self._open: dict[int, Journey] = {}
