@@ -24,6 +24,7 @@ from sim.fleet.network import Network
 from sim.fleet.planned import PlannedPool
 from sim.fleet.pool import LivePool
 from sim.fleet.power_budget import budgeted
+from sim.fleet.replicas import ReplicaPool
 from sim.fleet.spec import Fleet
 from sim.fleet.spot import interrupted
 from sim.journey import Routed
@@ -192,7 +193,7 @@ def _live_pools(
             if isinstance(pool, ApiPool):
                 yield LiveApi(state.env, index, pool, site, link, streams, len(workload.slo_classes))
                 continue
-            yield (LivePool if pool.plan is None else PlannedPool)(
+            yield (ReplicaPool if pool.plan is None else PlannedPool)(
                 state.env,
                 index,
                 scheduled(pool, router),

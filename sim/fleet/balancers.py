@@ -15,21 +15,21 @@ from sim.fleet.spec import Pool
 from sim.request import Request
 
 if TYPE_CHECKING:
-    from sim.fleet.pool import LivePool
+    from sim.fleet.replicas import ReplicaPool
 
 
-def round_robin(pool: LivePool, request: Request) -> int:
+def round_robin(pool: ReplicaPool, request: Request) -> int:
     """Each replica in turn."""
     pool.turn = (pool.turn + 1) % pool.replicas
     return pool.turn
 
 
-def uniform(pool: LivePool, request: Request) -> int:
+def uniform(pool: ReplicaPool, request: Request) -> int:
     """Any replica with equal probability."""
     return int(pool.rng.random() * pool.replicas)
 
 
-def least_loaded(pool: LivePool, request: Request) -> int:
+def least_loaded(pool: ReplicaPool, request: Request) -> int:
     """The replica with the least load, the first of equals. O(log n): every change of load pushes an entry."""
     order, loads = pool.order, pool.loads
     while True:
@@ -39,14 +39,14 @@ def least_loaded(pool: LivePool, request: Request) -> int:
         heappop(order)
 
 
-def power_of_two(pool: LivePool, request: Request) -> int:
+def power_of_two(pool: ReplicaPool, request: Request) -> int:
     """The less loaded of two replicas drawn at random."""
     draw = pool.rng.random
     first, second = int(draw() * pool.replicas), int(draw() * pool.replicas)
     return second if pool.loads[second] < pool.loads[first] else first
 
 
-def prefix_affinity(pool: LivePool, request: Request) -> int:
+def prefix_affinity(pool: ReplicaPool, request: Request) -> int:
     """A replica that holds most of the prompt's prefix, unless it has more work ahead than that saves.
 
     Work is counted in tokens: a replica's load, and the tokens of the prompt that it would have to compute.
@@ -61,7 +61,7 @@ def prefix_affinity(pool: LivePool, request: Request) -> int:
     return best if pool.loads[best] - tokens <= pool.loads[idle] else idle
 
 
-def adapter_affinity(pool: LivePool, request: Request) -> int:
+def adapter_affinity(pool: ReplicaPool, request: Request) -> int:
     """A replica that has the request's adapter loaded, unless others are less loaded by more than `ADAPTER_SLACK`."""
     idle = least_loaded(pool, request)
     holders = pool.adapter_holders(request.traits.adapter)
@@ -71,7 +71,7 @@ def adapter_affinity(pool: LivePool, request: Request) -> int:
     return best if pool.loads[best] <= pool.loads[idle] + ADAPTER_SLACK else idle
 
 
-def _least_of(pool: LivePool, holders: Iterable[int]) -> int:
+def _least_of(pool: ReplicaPool, holders: Iterable[int]) -> int:
     """The least loaded of the first `_COMPARED` replicas of these."""
     return min(islice(holders, _COMPARED), key=pool.loads.__getitem__)
 
@@ -86,7 +86,7 @@ BY_TOKENS = ("least_tokens", "prefix_affinity")
 ORDERED = ("least_outstanding", "least_tokens", "prefix_affinity", "adapter_affinity")
 
 #: How a pool may spread requests over its replicas.
-BALANCERS: dict[str, Callable[[LivePool, Request], int]] = {
+BALANCERS: dict[str, Callable[[ReplicaPool, Request], int]] = {
     "round_robin": round_robin,
     "random": uniform,
     "least_outstanding": least_loaded,

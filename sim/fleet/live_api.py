@@ -13,7 +13,6 @@ from sim.fleet.estimates import Loads, Times, Work
 from sim.fleet.network import Drawn, LiveLink
 from sim.fleet.pool import LivePool
 from sim.fleet.spec import Site
-from sim.request import Request
 from sim.rng import Streams
 from sim.serving.provider import Provider
 
@@ -27,7 +26,7 @@ class LiveApi(LivePool):
     """An `ApiPool` that requests can be sent to.
 
     Args:
-        env, index, site, link: as for `LivePool`.
+        env, index, site, link: as of any pool.
         spec: what it is.
         streams: of the run; times to first tokens and rates are drawn from two of the pool's name.
         classes: number of SLO classes.
@@ -43,16 +42,12 @@ class LiveApi(LivePool):
         streams: Streams,
         classes: int,
     ) -> None:
-        # What a `LivePool` is made of (xPUs, memory, a timing model) is not there: its own beginning is left out.
-        self.env, self.index, self.site, self.link = env, index, site, link
+        like_a_pool: Any = spec
+        super().__init__(env, index, like_a_pool, site, link, spec.max_tokens)
         self.api = spec
-        self.spec: Any = spec
-        self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
         self.model_id, self.xpu_id = spec.model_id, ""
         self.kv_format, self.kv_bytes_per_token = "", math.nan
-        self._several = False
         self.replicas, self.adapter_slots, self.prefix_unit, self.blocks = 1, 0, 0, 0
-        self.max_tokens = spec.max_tokens
         self.tariff, self.pue, self.overhead_w, self.host_w = None, 1.0, 0.0, 0.0
         self.tokens_a_step = 1.0
         self.groups = []
@@ -68,11 +63,8 @@ class LiveApi(LivePool):
             (0.0, 0.0) if energy is None else (energy.j_per_token_in, energy.j_per_token_out),
             classes,
         )
-        self.engines: list[Any] = [self.provider]
-        self.outstanding = self.outstanding_tokens = self.output_tokens = 0
-        self.loads, self.front_end, self.handover = [0], None, None
-        self.uploading: dict[int, Request] = {}
-        self.up, self.may_fail = True, bool(spec.outages)
+        engines: list[Any] = [self.provider]
+        self.engines, self.loads = engines, [0]
         self.lost_usd = self.lost_g = 0.0  # of what was bought, went into no answer; known when a run is over
         self._finished = [self._on_done(0)]
 

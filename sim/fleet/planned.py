@@ -14,7 +14,7 @@ from simpy.events import URGENT
 
 from sim.fleet.balancers import BALANCERS, ORDERED
 from sim.fleet.network import LiveLink
-from sim.fleet.pool import LivePool
+from sim.fleet.replicas import ReplicaPool
 from sim.fleet.spec import Pool, Site
 from sim.request import Request
 from sim.serving.sequence import Sequence
@@ -29,15 +29,15 @@ class Switch(Timer):
     """The next change of a plan; no reason by itself for a run to go on."""
 
 
-class PlannedPool(LivePool):
-    """A `LivePool` by a plan (`sim.fleet.plan`): the first so many replicas are scheduled.
+class PlannedPool(ReplicaPool):
+    """A `ReplicaPool` by a plan (`sim.fleet.plan`): the first so many replicas are scheduled.
 
     A replica that is scheduled is there at once, boots, and then takes requests; where no other one does, they may wait
     for it. When it is scheduled no longer it takes no more, and is there until it has ended what it has. `replicas` is
     the number that take requests, at least 1; while none does the pool is out of service (`up`).
 
     Args:
-        as of `LivePool`; its specification has a plan.
+        as of `ReplicaPool`; its specification has a plan.
 
     Attributes:
         duty: whether each replica takes requests.

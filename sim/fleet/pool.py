@@ -1,187 +1,94 @@
-"""A pool at run time: its replicas, its load balancer, its link, and the loads that routers read."""
+"""A pool at run time: the door through which requests come and go, its outages, and the loads that routers read."""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import cached_property, partial
-from heapq import heapify, heappush
-from typing import Any, cast
+from typing import Any
 
 from simpy import Environment
 from simpy.events import URGENT
 
-from sim.accounting.pue import weigh
-from sim.fleet.admission import on_admission
-from sim.fleet.balancers import BALANCERS, BY_TOKENS, ORDERED
-from sim.fleet.engine_settings import ANDES, EngineSettings
+from sim.accounting.signal import Signal
 from sim.fleet.estimates import Estimator, Times, Work
 from sim.fleet.front_end import FrontEnd
 from sim.fleet.handover import Handover
 from sim.fleet.leg import CANCELLED, FAILED, Leg
 from sim.fleet.link import CLIENT
 from sim.fleet.network import LiveLink, Network
-from sim.fleet.power_budget import limits_of
-from sim.fleet.residents import Residents
 from sim.fleet.spec import Pool, Site
-from sim.hardware.collectives import Interconnect
-from sim.hardware.expert_group import GroupTiming
-from sim.hardware.pipeline import timing_of
-from sim.hardware.sizing import check_fit, kv_layout
-from sim.hardware.speculation import PARTS, SpeculativeTiming, pace
+from sim.hardware.kv_layout import KvLayout
 from sim.hardware.timing import StepTiming
-from sim.qoe import SLOClass
 from sim.request import Request
-from sim.serving.andes import Andes
-from sim.serving.costs import Shared
 from sim.serving.engine import Engine
-from sim.serving.limited import LimitedEngine
-from sim.serving.lockstep import LockStep, Rank
-from sim.serving.options import Options
-from sim.serving.prefix_cache import PrefixCache
-from sim.serving.queues import ORDERS
+from sim.serving.lockstep import LockStep
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
 
 Done = Callable[["LivePool", int, Sequence], None]
-KV_ASKED = 16  #: replicas that are asked for their use of memory whenever a router reads it
-KV_AGE_S = 0.05  #: time between two such readings of a pool with more replicas [s]
 
 
 class LivePool:
-    """The replicas of one `Pool`, and what a router may read of them (`sim.routing.base.PoolView`).
+    """A pool at run time: its door (link, ways in and out, outages), and the loads that routers read of it.
+
+    What serves behind the door is a subclass's: replicas (`sim.fleet.replicas.ReplicaPool`), or a provider
+    (`sim.fleet.live_api.LiveApi`). It sets what is only declared here.
 
     Args:
         env: the SimPy environment.
         index: position in the fleet.
         spec, site: what it is and where.
         link: the client link of its site, or None.
-        rng: for balancers that draw.
-        balancer: one of `sim.fleet.balancers.BALANCERS`.
-        slo_classes: the workload's.
-        stop_s: when the run will be cut off, if it does not drain [s].
-        prefix_unit: tokens that a hash of the workload's prompts stands for; 0 if it has none.
+        max_tokens: longest prompt + output that it can hold [tokens].
 
     Attributes:
+        engines: what serves; replicas: how many of them take requests.
+        loads: of each, as its balancer counts.
         done: to be set: called with the pool, the replica's index and the sequence when a request has ended there.
         turned_away: to be set: called with the pool, a request, a status and the time when it ends at the door.
+        uploading: requests on their way over the link and through the front end.
         up: whether the pool is in service; may_fail: whether it will ever not be.
+        tariff, pue, overhead_w, host_w, weight: what its meter is weighed with (`sim.accounting.pue.weigh`).
+        tokens_a_step: that a decoding sequence gets on average.
     """
 
+    engines: list[Engine]
+    replicas: int
+    loads: list[int]
+    model_id: str
+    xpu_id: str
+    kv_format: str
+    kv_bytes_per_token: float
+    adapter_slots: int
+    prefix_unit: int
+    blocks: int
+    groups: list[LockStep]
+    tariff: Signal | None
+    pue: float
+    overhead_w: float
+    host_w: float
+    tokens_a_step: float
+    timing: StepTiming  # these three of replicas alone
+    layout: KvLayout
+    weight: Signal
+    done: Done
+    turned_away: Callable[[LivePool, Request, int, float], None]
+
     def __init__(
-        self,
-        env: Environment,
-        index: int,
-        spec: Pool,
-        site: Site,
-        link: LiveLink | None,
-        rng: random.Random,
-        balancer: str,
-        slo_classes: tuple[SLOClass, ...],
-        stop_s: float = math.inf,
-        prefix_unit: int = 0,
+        self, env: Environment, index: int, spec: Pool, site: Site, link: LiveLink | None, max_tokens: int
     ) -> None:
-        self.env, self.index, self.spec, self.site, self.link, self.rng = env, index, spec, site, link, rng
+        self.env, self.index, self.spec, self.site, self.link = env, index, spec, site, link
         self.name, self.site_name, self.site_kind = spec.name, site.name, site.kind
-        self.model_id, self.xpu_id = spec.model.id, spec.xpu.id
-        self.kv_format = spec.kv_precision or "bf16"
-        self.kv_bytes_per_token = spec.model.kv_bytes_per_token(self.kv_format)
-        self.replicas = spec.engines  # of data-parallel replicas every rank: it has a queue and memory of its own
-        engine = spec.engine
-        self.prefix_unit = prefix_unit if engine.prefix_caching else 0
-        self.blocks = check_fit(spec, self.prefix_unit > 0) - 1  # vLLM keeps one block as padding
-        self.layout = kv_layout(spec, self.prefix_unit > 0)
-        self.timing = replica_timing(spec)
-        self.max_tokens = min(
-            # the last token's KV is never needed; that of drafted ones is, and one more for the fraction of a token
-            self.layout.longest(self.blocks) + 1 - (engine.speculative_tokens + 1) * (engine.speculative_tokens > 0),
-            engine.max_model_len or spec.model.max_context,
-        )
-        self.adapter_slots = engine.adapter_slots
-        self.host_w = spec.host.power_w * spec.xpus_per_engine if spec.host else 0.0
-        nameplate_w = spec.xpu.tdp_w * spec.xpus_per_engine + self.host_w
-        self.tariff = spec.cost.rates().tariff if spec.cost is not None else None
-        self.pue, self.overhead_w, self.weight = weigh(site.intensity, site.pue, nameplate_w, self.tariff)
-        self._expectations = tuple((each.expected_ttft_s, each.digest_tokens_per_s) for each in slo_classes)
-        options = self._options(engine)
-        self.shared, self.stop_s = Shared(self.timing, engine.padding, options.parts), stop_s
-        self.tokens_a_step = options.pace / options.parts  # that a decoding sequence gets on average
-        self.groups = (
-            [LockStep(env, cast(GroupTiming, self.timing)) for _ in range(spec.replicas)] if spec.dp > 1 else []
-        )
-        self.limits = limits_of(spec, site, replica_timing)
-        self.engines = [self._replica(engine, len(slo_classes), index) for index in range(self.replicas)]
+        self.max_tokens = max_tokens
         self.outstanding = self.outstanding_tokens = 0
         self.output_tokens = 0  # of outstanding requests
-        self._pick = BALANCERS[balancer]
-        self._by_tokens = balancer in BY_TOKENS
-        self._several = self.replicas > 1
-        self._ordered = balancer in ORDERED and self._several
-        self.loads = [0] * self.replicas
-        self.order = [(0, i) for i in range(self.replicas)]  # heap of (load, replica) with stale entries
-        self.turn = -1
-        self._kv_use, self._kv_until_s = 0.0, -math.inf
-        occupied = engine.front_end_s or engine.tokenize_s or engine.tokenize_s_per_token
-        self.front_end = FrontEnd(env, engine, self.replicas, self._parsed) if occupied else None
-        self.uploading: dict[int, Request] = {}  # on their way over the link and through the front end
-        self.done: Done
-        self.turned_away: Callable[[LivePool, Request, int, float], None]
+        self.uploading: dict[int, Request] = {}
         self.up, self.may_fail = True, bool(spec.outages)
-        self._finished = [self._on_done(i) for i in range(self.replicas)]
-        self.handover = self._handover(spec.kv_link) if spec.kv_link is not None else None
-
-    def _replica(self, engine: EngineSettings, classes: int, index: int) -> Engine:
-        prompts = self.spec.prefill_replicas  # only replicas that compute prompts keep prefixes
-        make: Callable[..., Engine] = partial(Rank, self.groups[index // self.spec.dp]) if self.groups else Engine
-        if self.limits is not None:
-            make = partial(LimitedEngine, self.limits, engine.padding)
-        return make(
-            self.env,
-            self.timing,
-            self.blocks,
-            engine.block_size,
-            engine.max_num_seqs,
-            engine.max_num_batched_tokens * self.spec.pp,  # of all micro-batches
-            self.weight,
-            self.host_w + (self.overhead_w / self.pue if self.overhead_w else 0.0),
-            classes,
-            self.shared,
-            self.spec.boot_s,
-            self.stop_s,
-            self._options(engine),
-            self._prefix_cache(engine) if self.prefix_unit and (index < prompts or not prompts) else None,
-            self.layout,
-        )
-
-    def _prefix_cache(self, engine: EngineSettings) -> PrefixCache:
-        kv_bytes = self.kv_bytes_per_token
-        units = int(engine.offload_bytes / (kv_bytes * self.prefix_unit)) if kv_bytes else 0
-        return PrefixCache(engine.block_size, self.prefix_unit, units)
-
-    def _options(self, engine: EngineSettings) -> Options:
-        spec = self.spec
-        kv_bytes = self.kv_bytes_per_token
-        drafts, andes = engine.speculative_tokens, engine.scheduler == ANDES
-        return Options(
-            queue=Andes if andes else ORDERS[engine.scheduler],
-            quantum_s=engine.andes_quantum_s if andes else 0.0,
-            most_preemptions=engine.andes_preemptions,
-            expectations=self._expectations,
-            async_scheduling=engine.async_scheduling,
-            whole_prompts=engine.batching == "whole",
-            closed_batches=engine.batching == "static",
-            swap_tokens=int(engine.swap_bytes / kv_bytes) if kv_bytes else 0,
-            swap_s=kv_bytes / engine.swap_bytes_per_s,
-            adapter_slots=engine.adapter_slots,
-            adapter_load_s=engine.adapter_load_s,
-            drafts=drafts,
-            offload_s=kv_bytes / engine.offload_bytes_per_s if engine.offload_bytes else 0.0,
-            encode=on_admission(spec, self.timing),
-            pace=pace(engine.acceptance_rate or 0.0, drafts) if drafts else 1,
-            parts=PARTS if drafts else 1,
-        )
+        self.front_end: FrontEnd | None = None
+        self.handover: Handover | None = None
+        self._several = False  # whether there is anything to balance over
+        self._finished: list[Callable[[Sequence], None]] = []
 
     def send(self, request: Request) -> None:
         """Take a request from a client at the site's door: over the link where there is one."""
@@ -248,14 +155,7 @@ class LivePool:
 
     def _balance(self, request: Request) -> int:
         """Name the replica of a request."""
-        if not self._several:
-            return 0
-        if self.handover is not None:
-            return self.handover.admit(request.prompt)
-        leg = request.leg
-        replica = self._pick(self, request) if leg is None or leg.replica < 0 else leg.replica
-        self._change_load(replica, request.prompt + request.output if self._by_tokens else 1)
-        return replica
+        return 0
 
     def _deliver(self, request: Request, replica: int, now: float) -> None:
         """Put a request into the queue of a replica."""
@@ -274,36 +174,23 @@ class LivePool:
         elif leg.doomed:
             self.cancel(leg)
 
-    def _handover(self, link: Interconnect) -> Handover:
-        """Let the first replicas hand over what they computed, and the others finish it."""
-        spec, done = self.spec, self._finished
-        kv_bytes = self.kv_bytes_per_token
-        made = Handover(
-            self.env, self.engines, spec.prefill_replicas, link, kv_bytes, lambda replica, seq: done[replica](seq)
-        )
-        self._finished = [partial(made.computed, replica) for replica in range(spec.prefill_replicas)]
-        return made
-
-    def _change_load(self, replica: int, by: int) -> None:
-        load = self.loads[replica] = self.loads[replica] + by
-        if self._ordered:
-            heappush(self.order, (load, replica))
-            if len(self.order) > 4 * self.replicas + 64:  # mostly stale entries by now
-                self.order = [(load, i) for i, load in enumerate(self.loads)]
-                heapify(self.order)
-
     def _on_done(self, replica: int) -> Callable[[Sequence], None]:
         def finished(seq: Sequence) -> None:
             request = seq.request
-            self._leave(request)
+            self.outstanding -= 1  # as `_leave`
+            self.outstanding_tokens -= request.prompt + request.output
+            self.output_tokens -= request.output
             if self._several and self.handover is None:
-                self._change_load(replica, -(request.prompt + request.output) if self._by_tokens else -1)
+                self._lighten(replica, request)
             self.done(self, replica, seq)
             if request.leg is not None:
                 request.leg.replica = replica
                 request.leg.end(seq.status, self.engines[replica])
 
         return finished
+
+    def _lighten(self, replica: int, request: Request) -> None:
+        """A request no longer loads its replica."""
 
     def _leave(self, request: Request) -> None:
         """A request is no longer outstanding."""
@@ -357,54 +244,39 @@ class LivePool:
     def _recover(self, _: Timer) -> None:
         self.up = True
 
+    # -- what routers read ---------------------------------------------------------------------------------------------
+
     @cached_property
     def served_quality(self) -> Mapping[str, float]:
         """Scores by benchmark of its model as served; unknown ones are absent."""
         return self.spec.served_quality
 
-    @cached_property
-    def estimator(self) -> Estimator:
-        """What routers ask of it, made when the first one does."""
-        return Estimator(self)
-
     @property
     def waiting(self) -> int:
         """Requests queued for a place in a batch."""
-        return self.shared.waiting
+        raise NotImplementedError
 
     @property
     def kv_use(self) -> float:
-        """Mean share of KV blocks in use, in [0, 1]: of this moment, or at most `KV_AGE_S` old in a large pool."""
-        now = self.env.now
-        if now >= self._kv_until_s:
-            self._kv_use = sum(engine.used_blocks() for engine in self.engines) / (self.blocks * self.replicas)
-            if self.replicas > KV_ASKED:
-                self._kv_until_s = now + KV_AGE_S
-        return self._kv_use
+        """Mean share of KV blocks in use, in [0, 1]."""
+        raise NotImplementedError
+
+    @property
+    def estimator(self) -> Estimator:
+        """What routers ask of it."""
+        raise NotImplementedError
 
     def prefix_holders(self, request: Request) -> tuple[int, Mapping[int, int]]:
         """Most tokens of a prompt's prefix that a replica holds computed, and (as keys) the replicas that do."""
-        unit = self.prefix_unit
-        if not unit or not request.hashes:
-            return 0, {}
-        depth, holders = self._prefixes.deepest(request.hashes[: (request.prompt - 1) // unit])
-        return depth * unit, holders
+        return 0, {}
 
-    @cached_property
-    def _prefixes(self) -> Residents:
-        return Residents(engine.prefix for engine in self.engines)
+    def adapter_holders(self, adapter: int) -> Mapping[int, int]:
+        """The replicas (as keys) that have an adapter loaded."""
+        return {}
 
     def prefix_tokens(self, request: Request) -> int:
         """Tokens of a prompt that its best replica need not compute."""
         return max(request.cached, self.prefix_holders(request)[0])
-
-    def adapter_holders(self, adapter: int) -> Mapping[int, int]:
-        """The replicas (as keys) that have an adapter loaded."""
-        return self._adapters.of(adapter)
-
-    @cached_property
-    def _adapters(self) -> Residents:
-        return Residents(engine.adapters for engine in self.engines)
 
     @property
     def pue_now(self) -> float:
@@ -433,14 +305,3 @@ class LivePool:
     def full_batch(self, prompt: int, output: int, tpot_s: float) -> int:
         """See `Estimator.full_batch`."""
         return self.estimator.full_batch(prompt, output, tpot_s)
-
-
-def replica_timing(spec: Pool) -> StepTiming:
-    """What the steps of a pool's replica cost: the model's, and where tokens are drafted, that as well."""
-    deployment, drafts = spec.deployment(), spec.engine.speculative_tokens
-    timing = timing_of(deployment, spec.timing)
-    if not drafts:
-        return timing
-    model = spec.drafting_model
-    draft = None if model is None else timing_of(replace(deployment, model=model), spec.timing)
-    return SpeculativeTiming(timing, drafts, draft)

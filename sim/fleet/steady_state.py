@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sim.fleet.pool import replica_timing
+from sim.fleet.replicas import replica_timing
 from sim.fleet.spec import Pool
 from sim.hardware.sizing import check_fit, kv_block_bytes, kv_layout
 

@@ -21,7 +21,7 @@ from sim import Constant, EngineSettings, Fleet, Host, Link, Owned, Pool, Rent, 
 from sim.accounting.embodied import Embodied
 from sim.accounting.grid import HourlySignal
 from sim.fleet.network import LiveLink
-from sim.fleet.pool import LivePool
+from sim.fleet.replicas import ReplicaPool
 from sim.hardware.model import Model
 from sim.hardware.xpu import XPU, PowerCoefficients, TimingCoefficients
 from sim.request import Request
@@ -164,7 +164,7 @@ class Spy:
     """Another router, and a view of the live pools for the tests; counts what arrived."""
 
     router: Router
-    pools: list[LivePool] = field(default_factory=list)
+    pools: list[ReplicaPool] = field(default_factory=list)
     arrived: int = 0
 
     def __post_init__(self) -> None:
@@ -193,10 +193,10 @@ def live_pool(
     env: Environment | None = None,
     link: LiveLink | None = None,
     prefix_unit: int = 0,
-) -> LivePool:
+) -> ReplicaPool:
     """A live pool by itself, with no observer."""
     site = Site("site", "cloud", (spec,), Constant(100.0))
-    live = LivePool(
+    live = ReplicaPool(
         env or Environment(), 0, spec, site, link, random.Random(1), balancer, (CHAT,), math.inf, prefix_unit
     )
     live.done = lambda pool, replica, seq: None

@@ -13,7 +13,7 @@ from simpy import Environment
 from sim import InputError, Link
 from sim.fleet.balancers import BALANCERS, BY_TOKENS, balancer_of
 from sim.fleet.network import LiveLink
-from sim.fleet.pool import KV_AGE_S, KV_ASKED, LivePool
+from sim.fleet.replicas import KV_AGE_S, KV_ASKED, ReplicaPool
 from sim.request import Request
 from sim.rng import Streams
 from tests.sim.conftest import First, live_pool, pool, xpu
@@ -23,7 +23,7 @@ def request(number: int, prompt: int = 20, output: int = 5, arrival_s: float = 0
     return Request(number, arrival_s, prompt, output)
 
 
-def spread(live: LivePool, count: int) -> Counter[int]:
+def spread(live: ReplicaPool, count: int) -> Counter[int]:
     """Send requests and count, by replica, those that its engine got."""
     for number in range(count):
         live.send(request(number))
