@@ -74,12 +74,13 @@ def _equal(study: Study, found: Found) -> Claim:
         for pair in PAIRS
         if (gain := _gain(found, workload, pair)) is not None
     }
-    most = max(gains.values(), default=0.0)
     what = f"Splitting gives {known:.2f} times the throughput at equal power and cost"
     if not gains:
         return Claim(what, UNTESTED, "No cluster keeps the bounds at any rate.")
-    verdict = HOLDS if abs(most / known - 1.0) <= study.within else PARTLY if most > 1.0 + _SAME else FAILS
-    return Claim(what, verdict, "; ".join(f"{name}: {gain:.2f}" for name, gain in gains.items()) + ".")
+    near = sum(abs(gain / known - 1.0) <= study.within for gain in gains.values())
+    verdict = HOLDS if near == len(gains) else PARTLY if max(gains.values()) > 1.0 + _SAME else FAILS
+    words = "; ".join(f"{name}: {gain:.2f}" for name, gain in gains.items())
+    return Claim(what, verdict, f"{words}. Within {study.within:.0%} of it: {near} of {len(gains)}.")
 
 
 def _cheaper(study: Study, found: Found) -> Claim:
@@ -94,7 +95,7 @@ def _cheaper(study: Study, found: Found) -> Claim:
                 continue
             gain, cost = best.rate / base.rate, best.usd / base.usd
             words.append(f"{design}, {workload}: {gain:.2f} at {cost:.2f} of the cost")
-            whole |= gain >= more * (1.0 - study.within) and cost <= less * (1.0 + study.within)
+            whole |= gain >= more * (1.0 - study.within) and 1.0 - cost >= (1.0 - less) * (1.0 - study.within)
             part |= gain > 1.0 + _SAME and cost < 1.0
     verdict = UNTESTED if not words else HOLDS if whole else PARTLY if part else FAILS
     return Claim(what, verdict, "; ".join(words) + ".")
