@@ -47,6 +47,7 @@ def close_books(run: LiveRun, warmup_s: float, drain: bool, started: float) -> R
     found = observer.hidden, observer.speech
     requests = request_table(records, observer.slo_classes, warmup_s, run.horizon_s, quality, *found)
     requests |= request_columns(records, run.pools, end_s)
+    del records, useful, quality  # large, and not needed any more
     totals = [close_totals(pool, requests, observer.steps[pool.index], end_s) for pool in run.pools]
     unaccounted: Callable[[str], tuple[str, ...]] = getattr(run.router, "unaccounted", lambda name: ())
     for each in totals:

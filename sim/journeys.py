@@ -63,11 +63,11 @@ class Journeys:
         self.run, self._policy = run, policy
         self.closed = 0
         self._open: dict[int, Journey] = {}
-        self._records: list[tuple[float, ...]] = []
+        self._records = array("d")  # rows of `FIELDS`, one after the other
         self._parents = array("q")  # of each leg, by its number
         self._useful = array("d")
         self._up_bytes, self._down_bytes = array("d"), array("d")  # sent over the client link of each leg's pool
-        self._roles: list[str] = ["answer"]
+        self._roles = {"answer": 0}
         self._role_codes = bytearray()
 
     def begin(self, request: Request) -> None:
@@ -119,7 +119,7 @@ class Journeys:
         else:
             energy = self.run.network.energy_j(source, pool.site_name, size)
             journey.network_j += np.nan if energy is None else energy
-        pool.dispatch(leg, source, self.run.network, nbytes, replica)
+        pool.dispatch(leg, source, self.run.network, size, replica)
         return leg
 
     def relayed(self, by: Leg, count: int) -> None:
@@ -135,9 +135,10 @@ class Journeys:
         self._useful.append(0.0)
         self._up_bytes.append(0.0)
         self._down_bytes.append(0.0)
-        if leg.role not in self._roles:
-            self._roles.append(leg.role)
-        self._role_codes.append(self._roles.index(leg.role))
+        code = self._roles.get(leg.role)
+        if code is None:
+            code = self._roles[leg.role] = len(self._roles)
+        self._role_codes.append(code)
 
     def _refusal(self, journey: Journey, pool: LivePool, tokens: int) -> int | None:
         """Why a pool does not take a leg, if it does not."""
@@ -181,12 +182,13 @@ class Journeys:
         return STATUSES.index(outcome)
 
     def _complete(self, journey: Journey, answer: Answer) -> None:
-        legs = [part.leg for part in answer.parts]
+        parts, useful = answer.parts, self._useful
+        legs = {part.leg for part in parts}
         for leg in journey.legs:
-            useful = leg in legs or (leg.role != "answer" and leg.ok)
-            self._useful[leg.request.id] = leg.useful if useful else 0.0
-        tokens = answer.tokens
-        first, last = legs[0], legs[-1]
+            if leg in legs or (leg.role != "answer" and leg.status == COMPLETED):
+                useful[leg.request.id] = leg.useful
+        first, last = parts[0].leg, parts[-1].leg
+        tokens = parts[0].count if len(parts) == 1 else answer.tokens
         kind, first_s, last_s, longest, score, score_v2, sentence_s = STREAM, *(np.nan,) * 6
         if answer.shown_s is not None:
             kind, first_s, last_s, longest = SHOWN, answer.shown_s, answer.shown_s, 0.0
@@ -211,11 +213,11 @@ class Journeys:
     def _record(self, journey: Journey, status: int, tokens: int, number: int, *rest: float) -> None:
         request = journey.request
         kind, first_s, last_s, longest, score, score_v2, quality, sentence_s = rest
-        self._records.append(
+        self._records.extend(
             (request.id, request.arrival_s, status, request.slo_class, request.prompt, tokens, number, kind, first_s,
              last_s, longest, score, score_v2, len(journey.legs), journey.escalations, journey.network_j, quality,
              journey.context_tokens, journey.retrieval_s, sentence_s, request.traits.deadline_s,
-             sum(leg.rejected for leg in journey.legs))
+             sum([leg.rejected for leg in journey.legs]))
         )  # fmt: skip
 
         if self.run.feed is not None:
@@ -250,16 +252,16 @@ class Journeys:
 
     def leg_table(self, legs: Columns) -> Columns:
         """The legs, with whose they are and what for."""
-        roles = np.array(self._roles, dtype=object)[np.frombuffer(self._role_codes, dtype=np.uint8)]
+        roles = np.array(list(self._roles), dtype=object)[np.frombuffer(self._role_codes, dtype=np.uint8)]
         parents = np.array(self._parents, dtype=np.int64)
         more = {"leg_id": legs["request_id"], "request_id": parents, "role": roles, "useful": self.useful()}
-        return typed(legs | more, LEG_COLUMNS)
+        return typed(legs | more, LEG_COLUMNS, copy=False)
 
     def request_table(self, legs: Columns, warmup_s: float, horizon_s: float) -> Columns:
         """One row a request, in order of arrival, from the accounts of its legs."""
-        rows = np.array(self._records, dtype=np.float64).reshape(len(self._records), len(FIELDS))
-        rows = rows[np.argsort(rows[:, 0], kind="stable")]
-        own = {name: rows[:, i] for i, name in enumerate(FIELDS)}
+        rows = np.frombuffer(self._records, dtype=np.float64).reshape(-1, len(FIELDS))
+        order = np.argsort(rows[:, 0], kind="stable")
+        own = {name: rows[order, i] for i, name in enumerate(FIELDS)}
         count = len(rows)
         answer = own["answer"].astype(np.int64)
         columns = _of_legs(legs, answer, count)

@@ -149,6 +149,8 @@ def span_table(observer: Observer) -> Columns | None:
     return typed(columns, SPAN_COLUMNS)
 
 
-def typed(columns: Columns, schema: dict[str, tuple[str, str, str]]) -> Columns:
-    """Columns in the order and with the types of their schema, as far as they are there."""
-    return {name: columns[name].astype(dtype) for name, (dtype, _, _) in schema.items() if name in columns}
+def typed(columns: Columns, schema: dict[str, tuple[str, str, str]], copy: bool = True) -> Columns:
+    """Columns in the order and with the types of their schema, as far as they are there; without `copy`, those that
+    have the type already are shared."""
+    there = ((name, dtype) for name, (dtype, _, _) in schema.items() if name in columns)
+    return {name: columns[name].astype(dtype, copy=copy) for name, dtype in there}

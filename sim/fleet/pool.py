@@ -104,11 +104,11 @@ class LivePool:
         else:
             self._deliver(request, self._balance(request) if self._several else 0, request.arrival_s)
 
-    def dispatch(self, leg: Leg, source: str, network: Network, nbytes: float | None, replica: int | None) -> None:
+    def dispatch(self, leg: Leg, source: str, network: Network, nbytes: float, replica: int | None) -> None:
         """Take a leg of a journey: from clients, or from another site over what joins the two.
 
         Args:
-            nbytes: what is sent [bytes]; None for the text of the prompt.
+            nbytes: what is sent [bytes].
             replica: which one is to serve it; None for the balancer's choice.
         """
         request, link = leg.request, self.link
@@ -117,8 +117,6 @@ class LivePool:
         self.output_tokens += request.output
         self.uploading[request.id] = request
         leg.replica = -1 if replica is None else replica
-        if nbytes is None:
-            nbytes = request.prompt * (4.0 if link is None else link.spec.prompt_bytes_per_token)
         if source == CLIENT and link is not None:
             link.upload(nbytes, request, self._arrived)
         elif source == CLIENT:
