@@ -67,10 +67,10 @@ def unit_costs(
     }
 
 
-def usd_per_slo_request(total: Mapping[str, Any]) -> float | None:
-    """Cost of a request that met its SLO, those counted standing for all [USD]."""
-    met = total["slo_attainment"]
-    return None if met is None else _per(total["cost_usd"], met * total["requests"]["arrived"])
+def usd_per_slo_request(scope: Mapping[str, Any]) -> float | None:
+    """Cost of a request that met its SLO, those counted standing for all [USD]; of any scope of a summary."""
+    met = scope["slo_attainment"]
+    return None if met is None else _per(scope["cost_usd"], met * scope["requests"]["arrived"])
 
 
 def of(total: Mapping[str, Any], terms: Terms) -> dict[str, Any]:

@@ -40,7 +40,6 @@ def summarize(result: Result, terms: economics.Terms | None = None) -> Section:
     pool, slo_class = result.requests["pool"], result.requests["slo_class"]
     everyone = np.ones(len(result), dtype=np.bool_)
     total = _scope(result, everyone, result.gaps.values(), footprint.of_all(result.pools, result.links))
-    total["usd_per_slo_request"] = economics.usd_per_slo_request(total)
     total |= {"answer_task": result.task, "window": _window(result), **_basis(result.pools), **_served(result)}
     total |= {name: sum(getattr(link, name) for link in result.links) for name in ("bytes_up", "bytes_down")}
     if result.sessions is not None:
@@ -104,7 +103,7 @@ def _scope(result: Result, mask: Mask, samples: Iterable[GapSample], used: footp
     tokens_in = int(column["prompt_tokens"][completed].sum())
     tokens_out = int(column["output_tokens"][completed].sum())
     amounts = footprint.describe(used)
-    return {
+    section = {
         **_experience(result, mask, samples),
         "prompt_tokens": tokens_in,
         "output_tokens": tokens_out,
@@ -115,6 +114,7 @@ def _scope(result: Result, mask: Mask, samples: Iterable[GapSample], used: footp
         **_intensities(amounts, int(completed.sum()), tokens_in, tokens_out),
         **economics.unit_costs(result, mask, amounts["cost_usd"], tokens_in, tokens_out),
     }
+    return section | {"usd_per_slo_request": economics.usd_per_slo_request(section)}
 
 
 def _experience(result: Result, mask: Mask, samples: Iterable[GapSample]) -> Section:

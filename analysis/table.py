@@ -114,7 +114,11 @@ def _lines(columns: list[Section]) -> Iterator[tuple[str, str, list[str]]]:
         yield "QoE", "output tokens wasted", [f"{section['tokens_wasted']:,.0f}" for section in columns]
     yield "Cost", "cost [USD]", _known(columns, itemgetter("cost_usd"))
     yield "Cost", "USD per million output tokens", _per(columns, "usd_per_mtok", itemgetter("cost_usd"))
-    yield "Cost", "USD per million, prompts / output", [_in_out(section) for section in columns]
+    for label, one, other, scale in (
+        ("USD per million, prompts / output", "usd_per_mtok_in", "usd_per_mtok_out", 1.0),
+        ("USD per 1,000 requests / in SLO", "usd_per_request", "usd_per_slo_request", 1e3),
+    ):
+        yield "Cost", label, [_both(section, one, other, scale) for section in columns]
     yield _with_unit("Energy", "facility energy", columns, itemgetter("energy_kwh"), ENERGY)
     yield "Energy", "J per output token", _per(columns, "j_per_token", itemgetter("energy_kwh"))
     if any(section["bytes_up"] or section["bytes_down"] for section in columns):
@@ -148,11 +152,11 @@ def _per(columns: list[Section], key: str, amount: Read) -> list[str]:
     return [UNKNOWN if amount(section) is None else number(section[key]) for section in columns]
 
 
-def _in_out(section: Section) -> str:
-    """Cost split by phase, of prompt and of output tokens."""
+def _both(section: Section, one: str, other: str, scale: float) -> str:
+    """Two unit costs, unknown together."""
     if section["cost_usd"] is None:
         return UNKNOWN
-    return " / ".join(number(section[key]) for key in ("usd_per_mtok_in", "usd_per_mtok_out"))
+    return " / ".join(number(None if section[key] is None else scale * section[key]) for key in (one, other))
 
 
 def _with_unit(
