@@ -15,12 +15,12 @@ from scenarios.studies.interactive_premium import (
     INTERACTIVE,
     MODES,
     OFFLINE,
-    POSITIVE,
     SERVER,
     Found,
     Setup,
     Study,
 )
+from scenarios.studies.interactive_premium_inputs import POSITIVE
 from sim.errors import InputError
 from sim.workload.lengths import LogNormal
 

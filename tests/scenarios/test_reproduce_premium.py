@@ -22,7 +22,17 @@ def test_tighter_bounds_leave_less_and_claims_are_their_ratios(capsys: pytest.Ca
     assert ratios["interactive over offline"]["published"] == pytest.approx(27803.9 / 8840.42)
     dollars = {row["mode"]: row["USD / 1M tokens"] for row in document["tables"]["modes"]}
     assert dollars["interactive"] == pytest.approx(3.75 / 3600 / rate["interactive"] * 1e6)
-    assert set(document["tables"]) == {"modes", "premium", "settings"}
+    assert set(document["tables"]) == {"modes", "latency", "premium", "settings"}
+
+
+def test_times_at_the_rates_of_the_logs_rise_with_the_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    log = '{"rate":%g,"ttft_mean":1,"ttft_p99":1,"tpot_mean":1,"tpot_p99":1}'
+    rates = f'logs={{"server":{log % 6},"interactive":{log % 0.5}}}'
+    rows = found(capsys, *SMALL, NOTHING, rates)["tables"]["latency"]
+    here = {(row["mode"], row["time"]): row["here [ms]"] for row in rows}
+    assert here["server", "tpot_mean"] > here["interactive", "tpot_mean"]
+    assert here["server", "ttft_p99"] > here["server", "ttft_mean"]
+    assert all(row["log [ms]"] == 1000.0 for row in rows)
 
 
 def test_the_verdict_follows_what_was_published_and_what_was_found(capsys: pytest.CaptureFixture[str]) -> None:
