@@ -37,7 +37,9 @@ def _draw(chart: Chart) -> Any:
     tornado = chart.kind == "tornado"
     rows = min(MOST_BARS, max(map(len, chart.panels.values()), default=1))
     height = 0.7 + 0.16 * rows if tornado else 2.0
-    figure, panels = style.grid_of_panels(len(chart.panels), style.PAGE, height, 1 if tornado else 2)
+    figure, panels = style.grid_of_panels(
+        len(chart.panels), style.PAGE, height, 1 if tornado or len(chart.panels) == 1 else 2
+    )
     legend: dict[str, Any] = {}
     for axes, (title, series) in zip(panels, chart.panels.items()):
         axes.set_title(title)

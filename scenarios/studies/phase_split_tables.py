@@ -177,7 +177,7 @@ def bars(found: Found) -> Chart:
     panels = {}
     for workload, budget in dict.fromkeys((workload, budget) for workload, budget, _ in found.best):
         own = {d: best.rate for (name, each, d), best in found.best.items() if (name, each) == (workload, budget)}
-        short = [design.replace(", both phases", "") for design in own]
+        short = [design.replace(", both phases", "").replace(" + ", "\n+ ") for design in own]
         panels[f"{workload}, {budget}"] = {"requests/s": (short, list(own.values()))}
     caption = "Highest rate within the bounds on slowdown, by design; old and new alone do both phases."
     return Chart("rates", caption, "bars", "", "Requests/s", panels)
