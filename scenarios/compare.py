@@ -12,7 +12,7 @@ from typing import Any
 from analysis.comparison import Metric
 from scenarios.alternatives import jobs_of, read_comparison
 from scenarios.compare_runs import Request, compare_all
-from scenarios.compose import composed
+from scenarios.compose import Job, composed
 from scenarios.listing import Parser
 from scenarios.schema import integer, nearest
 from scenarios.settings import pairs, plain_value
@@ -119,9 +119,13 @@ def _routers(asked: Request) -> None:
     if given := next((text for text in asked.overrides if text.partition("=")[0].lstrip("+~") == "router"), None):
         raise InputError("router", given.partition("=")[2], "routers=a,b, for the routers to compare")
     base = composed(asked.overrides, asked.config_dir)[0]
-    jobs = composed([*asked.overrides, f"router={','.join(names)}"], asked.config_dir, multirun=True)
-    by_name = {job.choices["router"]: (job, dict[str, Any]()) for job in jobs}
-    compare_all("routers", asked, base, {name: by_name[name] for name in names}, _ROUTERS, write)
+
+    def alternatives() -> dict[str, tuple[Job, dict[str, Any]]]:
+        jobs = composed([*asked.overrides, f"router={','.join(names)}"], asked.config_dir, multirun=True)
+        by_name = {job.choices["router"]: (job, dict[str, Any]()) for job in jobs}
+        return {name: by_name[name] for name in names}
+
+    compare_all("routers", asked, base, alternatives, _ROUTERS, write)
 
 
 def _techniques(asked: Request) -> None:
@@ -144,7 +148,7 @@ def _of_file(kind: str, asked: Request, metrics: Sequence[Metric]) -> None:
     asked = replace(asked, names=names, baseline=asked.baseline or comparison.baseline)
     chosen = _chosen(kind, asked, known)
     base, jobs = jobs_of(comparison, chosen, asked.overrides, asked.config_dir, asked.pool)
-    compare_all(kind, asked, base, jobs, metrics, write)
+    compare_all(kind, asked, base, lambda: jobs, metrics, write)
 
 
 def _chosen(key: str, asked: Request, known: Sequence[str]) -> list[str]:

@@ -71,7 +71,7 @@ def compare_all(
     kind: str,
     asked: Request,
     base: Job,
-    alternatives: Mapping[str, tuple[Job, Mapping[str, Any]]],
+    alternatives: Callable[[], Mapping[str, tuple[Job, Mapping[str, Any]]]],
     metrics: Sequence[Metric],
     draw: Draw,
 ) -> None:
@@ -81,7 +81,7 @@ def compare_all(
         kind: what is compared.
         asked: the command line.
         base: the scenario.
-        alternatives: by name, the job and the keys that it changes there.
+        alternatives: makes, by name, the job and the keys that it changes there; asked once all else is known to do.
         metrics: columns of the table.
         draw: writes the figure.
 
@@ -99,7 +99,7 @@ def compare_all(
     out = settings.out or unused_folder(f"compare-{kind}", started)
     check_out(out)
     with runner(asked.processes, quiet=asked.json or settings.progress == "none") as run:
-        found = run_field(run, asked, base, alternatives, settings.seed)
+        found = run_field(run, asked, base, alternatives(), settings.seed)
     if not found.rows:
         name, why = next(iter(found.refused.items()))
         raise InputError(kind, name, f"one that this scenario can use ({why})")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from sim import EngineSettings, InputError, Pool, Result, SLOClass, catalogue, qoe
-from sim.fleet.pool import replica_timing
+from sim.fleet.replicas import replica_timing
 from sim.hardware.deployment import Deployment
 from sim.hardware.sizing import check_fit, weight_bytes_per_xpu
 from sim.hardware.speculation import PARTS, SpeculativeTiming, mtp_layer, pace, tokens_a_step
