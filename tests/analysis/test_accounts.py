@@ -71,6 +71,20 @@ def test_sci_by_hand():
     assert sci.reserved_g(1000e3, 3600.0, 4 * 8760 * 3600.0, 2, 8) == pytest.approx(1000e3 / (4 * 8760) / 4)
 
 
+@pytest.mark.parametrize(
+    ("kwh", "total_kg", "share", "published_g"),
+    [
+        (0.0656, 1205.52, (2, 16), 66.6906),  # application server
+        (0.048, 1433.12, (2, 16), 50.76),  # database server
+        (0.0036 + 0.01216, 350.0, (1, 1), 24.96),  # laptop
+    ],
+)
+def test_sci_of_a_published_case(kwh: float, total_kg: float, share: tuple[int, int], published_g: float) -> None:
+    """The Green Software Foundation's own case study, eShoppen: an hour of a life of 35,040, at 951 g/kWh."""
+    embodied_g = sci.reserved_g(total_kg * 1e3, 3600.0, 35_040 * 3600.0, *share)
+    assert sci.sci(kwh, 951.0, embodied_g, 1) == pytest.approx(published_g, abs=0.05)
+
+
 def test_sci_of_a_run_is_its_carbon_per_functional_unit(result):
     summary = summarize(result)
     total, scores = summary["total"], summary["sci"]["g_per_unit"]
