@@ -11,13 +11,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from simpy import Environment
+from simpy.events import NORMAL
 
 from sim.hardware.collectives import Interconnect, send_s
 from sim.serving.engine import CANCELLED, FAILED, Engine
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
+
+_LATE: Any = NORMAL + 1  #: priority of events that come after all others of their time
 
 
 class Handover:
@@ -68,14 +72,18 @@ class Handover:
         target = min(range(self._prefill, len(self._engines)), key=self._loads.__getitem__)
         self._loads[target] += 1
         self._ready[target].append((origin, seq))
-        self._later(lambda: self._begin(target), 0.0)
+        self._begin_soon(target)
 
     def decoded(self, replica: int, seq: Sequence) -> None:
         """A sequence has its last token, and its decode replica more room."""
         self._loads[replica] -= 1
         self._finished(replica, seq)
         if self._ready[replica]:
-            self._later(lambda: self._begin(replica), 0.0)
+            self._begin_soon(replica)
+
+    def _begin_soon(self, target: int) -> None:
+        """`_begin` once all engines that are at a boundary now have planned: what they take is known only then."""
+        self._env.schedule(Timer(self._env, lambda _: self._begin(target)), _LATE)
 
     def _begin(self, target: int) -> None:
         """Begin copies to a decode replica, in order, as long as they fit there."""
@@ -132,7 +140,7 @@ class Handover:
         seq.target, seq.length, seq.done = request.output, request.prompt + 1, request.prompt
         seq.on_done = lambda done: self.decoded(target, done)
         engine.submit(seq, now)
-        self._begin(target)
+        self._begin_soon(target)
 
     def _blocks(self, tokens: int) -> int:
         return -(-tokens // self._engines[0].block_size)
