@@ -23,6 +23,7 @@ _AMOUNTS: dict[str, tuple[tuple[str, ...], str, float]] = {
     "cost_usd": (("cost_usd",), "cost_usd", 1.0),
 }
 _COMPLETED = STATUSES.index("completed")
+_ROUNDING = 1e-12  #: of what was busy: less than that is no part of its own
 _COMMON = ("idle", "boot", "network", "on_site")
 
 
@@ -98,5 +99,6 @@ def _common(
         for name in common:
             rows[name][amount] = sum(part.get(name, 0.0) for part in parts) / unit
         busy = sum(part.get("active", 0.0) + part.get("wasted", 0.0) for part in parts)
-        rows["cut_off"][amount] = (busy - float(shares[amount][served].sum())) / unit
+        left = busy - float(shares[amount][served].sum())
+        rows["cut_off"][amount] = left / unit if abs(left) > _ROUNDING * abs(busy) else 0.0
     return rows

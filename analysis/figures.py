@@ -10,7 +10,7 @@ from analysis.view import view
 from sim.results import Result
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 #: Names of the figures, in the order of a report.
 NAMES = ("latency", "qoe", "breakdown", "power", "load")
@@ -39,21 +39,14 @@ def write_figures(run: Result | Run, folder: Path, summary: dict[str, Any] | Non
         for name in (*NAMES, *([SITES] if seen.sites is not None else [])):
             draw = import_module(f"analysis.plots.{name}").draw
             paths[name] = folder / f"{name}.svg"
-            _save(draw(seen, style.PAGE), paths[name], ".png", {})
-            _save(draw(seen, style.ONE_COLUMN), column_of(paths[name]), ".pdf", {"CreationDate": None})
+            style.save(draw(seen, style.PAGE), paths[name])
+            style.save(draw(seen, style.ONE_COLUMN), column_of(paths[name]), ".pdf")
     return paths
 
 
 def column_of(path: Path) -> Path:
     """The column-wide twin of a page-wide figure."""
     return path.with_stem(f"{path.stem}_column")
-
-
-def _save(figure: Figure, svg: Path, other: str, metadata: dict[str, None]) -> None:
-    """Write a figure as SVG and in another format. No dates: equal runs give equal files."""
-    figure.savefig(svg, metadata={"Date": None})
-    figure.set_layout_engine("none")  # its panels stay where they are: the layout is a third of the work
-    figure.savefig(svg.with_suffix(other), metadata=metadata)
 
 
 def captions() -> dict[str, str]:

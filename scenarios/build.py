@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,9 @@ from sim.errors import InputError
 from sim.fleet.spec import Fleet
 from sim.qoe import SLOClass
 from sim.quality import QualityModel
+from sim.results import Result
 from sim.routing.base import Router
+from sim.simulation import Progress, run
 from sim.workload.base import Workload
 
 GROUPS = ("workload", "slo", "fleet", "router", "quality", "network_energy")
@@ -68,6 +70,28 @@ class Scenario:
     quality: QualityModel | None
     inputs: tuple[Path, ...]
     kinds: Mapping[str, int]
+
+    def run(self, progress: Callable[[Progress], None] | None = None) -> Result:
+        """Simulate it.
+
+        Raises:
+            InputError: something in it does not go together.
+        """
+        settings = self.settings
+        return run(
+            self.fleet,
+            self.workload,
+            self.router,
+            seed=settings.seed,
+            warmup_s=settings.warmup_s,
+            horizon_s=settings.horizon_s,
+            drain=settings.drain,
+            oversize=settings.oversize,
+            timeline_bin_s=settings.timeline_bin_s,
+            keep_spans=settings.spans,
+            progress=progress,
+            quality=self.quality,
+        )
 
 
 def build(config: Mapping[str, Any], search: Sequence[Path] = ()) -> Scenario:

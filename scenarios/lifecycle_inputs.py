@@ -11,7 +11,7 @@ from typing import Any
 from scenarios.entries import Catalogue
 from scenarios.schema import Check, Section, number, text
 from scenarios.size_inputs import SizeInputs, dotted, put, read_inputs
-from sim.accounting.lifecycle import QUANTITIES, Amount, Interval, Service, interval
+from sim.accounting.lifecycle import QUANTITIES, Amount, Interval, interval
 from sim.errors import InputError
 from sim.hardware import catalogue
 from sim.units import JOULES_PER_KWH
@@ -109,11 +109,6 @@ def triple(low: float = 0.0) -> Check[Interval]:
         return interval(*checked)
 
     return check
-
-
-def service_of(inputs: LifeInputs, tokens_per_day: float) -> Service:
-    """The tokens that are served."""
-    return Service(inputs.years * 365.0, tokens_per_day, inputs.growth)
 
 
 def _merge(values: dict[str, Any], over: Mapping[str, Any]) -> None:

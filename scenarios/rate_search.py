@@ -9,7 +9,7 @@ from dataclasses import dataclass
 Holds = Callable[[float], bool]  #: whether a rate holds
 
 FACTORS = (1.1, 1.25, 1.6, 2.0)  #: steps away from a guess, ever longer; the last one repeats
-_REACH = 100.0  #: times the guess, and its inverse, beyond which nothing is searched
+REACH = 100.0  #: times the guess, and its inverse, beyond which nothing is searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +25,35 @@ class Bracket:
     not_held: float
 
 
-def bracketed(holds: Holds, guess: float, factors: Sequence[float] = FACTORS) -> Bracket:
-    """A bracket around the highest rate that holds, from a guess outward by `factors`."""
+def bracketed(holds: Holds, guess: float, factors: Sequence[float] = FACTORS, reach: float = REACH) -> Bracket:
+    """A bracket around the highest rate that holds, from a guess outward by `factors`, as far as `reach` times it."""
     rate, up, step = guess, holds(guess), 0
     while True:
         factor = factors[min(step, len(factors) - 1)]
         following = rate * factor if up else rate / factor
-        if not guess / _REACH <= following <= guess * _REACH:
+        if not guess / reach <= following <= guess * reach:
             return Bracket(rate, math.inf) if up else Bracket(0.0, rate)
         if holds(following) != up:
             return Bracket(min(rate, following), max(rate, following))
         rate, step = following, step + 1
 
 
-def halved(holds: Holds, bracket: Bracket, narrow: Callable[[float, float], bool]) -> Bracket:
+def arithmetic(low: float, high: float) -> float:
+    """Halves a difference."""
+    return 0.5 * (low + high)
+
+
+def geometric(low: float, high: float) -> float:
+    """Halves a ratio."""
+    return math.sqrt(low * high)
+
+
+def halved(
+    holds: Holds,
+    bracket: Bracket,
+    narrow: Callable[[float, float], bool],
+    middle_of: Callable[[float, float], float] = arithmetic,
+) -> Bracket:
     """A bracket halved until `narrow(held, not_held)`.
 
     Halving asks no more of what is searched than that it holds below and fails above: attainment falls off a cliff,
@@ -46,6 +61,6 @@ def halved(holds: Holds, bracket: Bracket, narrow: Callable[[float, float], bool
     """
     low, high = bracket.held, bracket.not_held
     while not narrow(low, high):
-        middle = 0.5 * (low + high)
+        middle = middle_of(low, high)
         low, high = (middle, high) if holds(middle) else (low, middle)
     return Bracket(low, high)

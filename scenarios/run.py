@@ -92,24 +92,10 @@ def simulate(
 ) -> dict[str, Any]:
     """Simulate a scenario, write its run folder `out` and return its summary."""
     from scenarios.store import write_run
-    from sim.simulation import run
 
     settings = scenario.settings
     with reporter(settings.progress, label) as progress:
-        result = run(
-            scenario.fleet,
-            scenario.workload,
-            scenario.router,
-            seed=settings.seed,
-            warmup_s=settings.warmup_s,
-            horizon_s=settings.horizon_s,
-            drain=settings.drain,
-            oversize=settings.oversize,
-            timeline_bin_s=settings.timeline_bin_s,
-            keep_spans=settings.spans,
-            progress=progress,
-            quality=scenario.quality,
-        )
+        result = scenario.run(progress)
     try:
         return write_run(
             out,

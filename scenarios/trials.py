@@ -100,23 +100,9 @@ def attempt(trial: Trial) -> Outcome:
     from analysis.comparison import measures
     from analysis.metrics import summarize
     from scenarios.build import build
-    from sim.simulation import run
 
     try:
-        scenario = build(trial.config, trial.search)
-        settings = scenario.settings
-        result = run(
-            scenario.fleet,
-            scenario.workload,
-            scenario.router,
-            seed=settings.seed,
-            warmup_s=settings.warmup_s,
-            horizon_s=settings.horizon_s,
-            drain=settings.drain,
-            oversize=settings.oversize,
-            timeline_bin_s=settings.timeline_bin_s,
-            quality=scenario.quality,
-        )
+        result = build(trial.config, trial.search).run()
     except InputError as error:
         return Outcome(None, refused=one_line(error))
     summary = summarize(result)

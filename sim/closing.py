@@ -25,14 +25,7 @@ def close_books(run: LiveRun, warmup_s: float, drain: bool, started: float) -> R
         warmup_s, drain: as of `sim.run`.
         started: wall clock when it began [s].
     """
-    observer = run.observer
-    end_s = run.horizon_s
-    if drain:
-        last = max(engine.end_s for pool in run.pools for engine in pool.engines)
-        end_s = max(last, run.horizon_s if math.isfinite(run.horizon_s) else 0.0)
-    for pool in run.pools:
-        for engine in pool.engines:
-            engine.halt(end_s)
+    observer, end_s = run.observer, _halted(run, drain)
     observer.close(end_s)
     observer.fold()
     if run.journeys is not None:
@@ -41,7 +34,8 @@ def close_books(run: LiveRun, warmup_s: float, drain: bool, started: float) -> R
     useful = records["status"] == COMPLETED if run.journeys is None else run.journeys.useful()
     records["useful"] = useful.astype(np.float64)
     if run.journeys is not None:
-        records["client_bytes"] = np.add(*run.journeys.traffic(run.pools, records))
+        up_down = run.journeys.traffic(run.pools, records)
+        records["client_bytes"] = np.add(*up_down)
     unknown = np.full(len(useful), np.nan)  # of legs; of requests once their journeys are put together
     quality = unknown if run.journeys is not None else answer_quality(records, run.pools, run.quality)
     found = observer.hidden, observer.speech
@@ -55,7 +49,7 @@ def close_books(run: LiveRun, warmup_s: float, drain: bool, started: float) -> R
     sites = settle_sites(run.pools, observer.series, totals, end_s, run.streams)
     legs = None
     if run.journeys is not None:
-        run.journeys.count_traffic(totals, requests)
+        run.journeys.count_traffic(totals, requests["pool"], *up_down)
         legs = run.journeys.leg_table(requests)
         requests = run.journeys.request_table(requests, warmup_s, run.horizon_s)
     observed = (run.horizon_s if math.isfinite(run.horizon_s) else end_s) - warmup_s
@@ -78,3 +72,15 @@ def close_books(run: LiveRun, warmup_s: float, drain: bool, started: float) -> R
         sites=sites,
         sessions=None if run.feed is None else run.feed.loop.counts(),
     )
+
+
+def _halted(run: LiveRun, drain: bool) -> float:
+    """Halt the engines at the end of the run, which is returned [s]."""
+    end_s = run.horizon_s
+    if drain:
+        last = max(engine.end_s for pool in run.pools for engine in pool.engines)
+        end_s = max(last, run.horizon_s if math.isfinite(run.horizon_s) else 0.0)
+    for pool in run.pools:
+        for engine in pool.engines:
+            engine.halt(end_s)
+    return end_s

@@ -243,11 +243,17 @@ class Journeys:
         answers = np.frombuffer(self._role_codes, dtype=np.uint8) == 0
         return np.array(self._up_bytes), np.array(self._down_bytes) + np.where(answers, streamed, 0.0)
 
-    def count_traffic(self, totals: Sequence[PoolTotals], legs: Columns) -> None:
-        """Give pools the client traffic that there was: not every leg comes from clients or streams to them."""
-        up, down = self.traffic(self.run.pools, legs)
+    @staticmethod
+    def count_traffic(totals: Sequence[PoolTotals], pool: npt.NDArray[Any], up: FloatArray, down: FloatArray) -> None:
+        """Give pools the client traffic that there was: not every leg comes from clients or streams to them.
+
+        Args:
+            totals: of the pools.
+            pool: of each leg.
+            up, down: bytes of each leg, see `traffic`.
+        """
         for number, each in enumerate(totals):
-            mine = legs["pool"] == number
+            mine = pool == number
             each.bytes_up, each.bytes_down = float(up[mine].sum()), float(down[mine].sum())
 
     def leg_table(self, legs: Columns) -> Columns:

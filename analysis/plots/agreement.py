@@ -46,12 +46,10 @@ def write(
     folder: Path, measured: Side, simulated: Side, lines: tuple[Lines, Lines], width: float = style.PAGE
 ) -> list[Path]:
     """Draw the figure into a folder as ``agreement.svg`` and ``agreement.png``."""
-    paths = [folder / "agreement.svg", folder / "agreement.png"]
+    svg = folder / "agreement.svg"
     with style.house():
-        figure = draw(measured, simulated, lines, width)
-        figure.savefig(paths[0], metadata={"Date": None})
-        figure.savefig(paths[1], metadata={})
-    return paths
+        style.save(draw(measured, simulated, lines, width), svg)
+    return [svg, svg.with_suffix(".png")]
 
 
 def draw(measured: Side, simulated: Side, lines: tuple[Lines, Lines], width: float = style.PAGE) -> Figure:

@@ -46,6 +46,4 @@ def draw(
 def write(folder: Path, volume: style.Floats, curves: Mapping[str, Curve], marks: Sequence[float]) -> None:
     """Write breakeven.svg and breakeven.png."""
     with style.house():
-        figure = draw(volume, curves, marks)
-        figure.savefig(folder / "breakeven.svg", metadata={"Date": None})
-        figure.savefig(folder / "breakeven.png")
+        style.save(draw(volume, curves, marks), folder / "breakeven.svg")

@@ -45,6 +45,4 @@ def draw(capacities: Sequence[Capacity], target: float, width: float = style.ONE
 def write(folder: Path, capacities: Sequence[Capacity], target: float) -> None:
     """Write capacity.svg and capacity.png."""
     with style.house():
-        figure = draw(capacities, target)
-        figure.savefig(folder / "capacity.svg", metadata={"Date": None})
-        figure.savefig(folder / "capacity.png", metadata={})
+        style.save(draw(capacities, target), folder / "capacity.svg")

@@ -37,12 +37,10 @@ def write(kind: str, folder: Path, columns: Sequence[Column], width: float = sty
         columns: metrics of the comparison.
         width: of the figure [inch].
     """
-    paths = [folder / "comparison.svg", folder / "comparison.png"]
+    svg = folder / "comparison.svg"
     with style.house():
-        figure = draw(columns, width)
-        figure.savefig(paths[0], metadata={"Date": None})
-        figure.savefig(paths[1], metadata={})
-    return paths
+        style.save(draw(columns, width), svg)
+    return [svg, svg.with_suffix(".png")]
 
 
 def draw(columns: Sequence[Column], width: float = style.PAGE) -> Figure:

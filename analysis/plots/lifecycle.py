@@ -61,9 +61,7 @@ def _mark(axes: Axes, day: float, last: float) -> None:
 def write(folder: Path, curves: Mapping[str, Any], marks: Mapping[str, float | None]) -> None:
     """Write lifecycle.svg, lifecycle.png, and lifecycle.csv with the curves."""
     with style.house():
-        figure = draw(curves, marks)
-        figure.savefig(folder / "lifecycle.svg", metadata={"Date": None})
-        figure.savefig(folder / "lifecycle.png")
+        style.save(draw(curves, marks), folder / "lifecycle.svg")
     known: dict[str, Sequence[float]] = {key: values for key, values in curves.items() if values is not None}
     with (folder / "lifecycle.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

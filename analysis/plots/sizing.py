@@ -41,9 +41,7 @@ def draw(rows: Sequence[dict[str, Any]], xpu: str, width: float = style.ONE_COLU
 def write(folder: Path, rows: Sequence[dict[str, Any]], xpu: str) -> None:
     """Write sizing.svg, sizing.png, and sizing.csv with the rows."""
     with style.house():
-        figure = draw(rows, xpu)
-        figure.savefig(folder / "sizing.svg", metadata={"Date": None})
-        figure.savefig(folder / "sizing.png")
+        style.save(draw(rows, xpu), folder / "sizing.svg")
     with (folder / "sizing.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()

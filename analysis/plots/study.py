@@ -25,9 +25,7 @@ def write(charts: Sequence[Chart], folder: Path) -> dict[str, str]:
     with style.house():
         for chart in charts:
             svg = folder / f"{chart.name}.svg"
-            figure = _draw(chart)
-            figure.savefig(svg, metadata={"Date": None})
-            figure.savefig(svg.with_suffix(".png"))
+            style.save(_draw(chart), svg)
             drawn[chart.name] = "data:image/svg+xml;base64," + base64.b64encode(svg.read_bytes()).decode("ascii")
     return drawn
 

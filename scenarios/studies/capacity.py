@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -10,6 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
+from scenarios.rate_search import Bracket, bracketed, geometric, halved
 from scenarios.trials import PROCESSES
 from sim.fleet.leg import COMPLETED
 from sim.fleet.spec import Fleet, Pool, Site
@@ -24,6 +26,8 @@ A = TypeVar("A")
 B = TypeVar("B")
 _FLOOD_PER_S = 1e6  #: arrivals that are all there before anything of note is served [1/s]
 _DOUBT = 0.2  #: share by which shorter runs may be off
+_DOUBLING = (1.1, 1.1**2, 1.1**4, 1.1**8, 1.1**16)  #: steps away from where a search begins
+_REACH = 1e5  #: times where it begins, and its inverse, beyond which nothing is searched
 _FILLED = 0.25  #: share of a flood's answers after which its batch has the mix that it keeps
 
 
@@ -85,34 +89,19 @@ def highest(meets: Callable[[float], bool], low: float, high: float, steps: int)
         return high
     if low > 0.0 and not meets(low):
         return 0.0
-    for _ in range(steps):
-        middle = 0.5 * (low + high)
-        low, high = (middle, high) if meets(middle) else (low, middle)
-    return low
+    width = (high - low) * 0.5**steps
+    return halved(meets, Bracket(low, high), lambda low, high: high - low <= width * (1.0 + 1e-9)).held
 
 
 def around(meets: Callable[[float], bool], start: float, resolution: float) -> float:
     """Highest rate that meets, from `start` in steps that double, then halved; to a share `resolution` of it.
 
-    0 if none does down to a thousandth of `start`.
+    0 if none does down to a hundred-thousandth of `start`.
     """
-    low, high, step = 0.0, 0.0, 1.1
-    if meets(start):
-        low, high = start, start * step
-        while meets(high):
-            low, step = high, step * step
-            high = low * step
-    else:
-        high, low = start, start / step
-        while not meets(low):
-            high, step = low, step * step
-            low = high / step
-            if low < start / 1e3:
-                return 0.0
-    while high > low * (1.0 + resolution):
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if meets(middle) else (low, middle)
-    return low
+    found = bracketed(meets, start, _DOUBLING, _REACH)
+    if not found.held or math.isinf(found.not_held):
+        return found.held
+    return halved(meets, found, lambda low, high: high <= low * (1.0 + resolution), geometric).held
 
 
 def flooded(pool: Pool, load: Load) -> float:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from analysis.study import Chart, Table
-from scenarios.schema import Check, Section, anything, integer, list_of, number, text
+from scenarios.schema import Section, integer, number, text
 from scenarios.studies.capacity import side_by_side
 from scenarios.studies.interactive_premium import (
     ABOVE,
@@ -21,7 +20,7 @@ from scenarios.studies.interactive_premium import (
     Study,
 )
 from scenarios.studies.interactive_premium_inputs import POSITIVE
-from sim.errors import InputError
+from scenarios.studies.varied import Way, Ways
 from sim.workload.lengths import LogNormal
 
 _TIMING = ("compute_eff", "weight_eff", "kv_eff", "layer_overhead_s")
@@ -29,39 +28,20 @@ Best = Mapping[str, tuple[int, int]]
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """An input, what it is set to at its low and high end, and the setups with that."""
-
-    name: str
-    ends: tuple[str, str]
-    setups: tuple[Setup, Setup]
-
-
-@dataclass(frozen=True, slots=True)
 class Moved:
     """Premium over server and over offline: as the preset is, and at both ends of an input."""
 
-    way: Way
+    way: Way[Setup]
     base: tuple[float, float]
     ends: tuple[tuple[float, float], tuple[float, float]]
 
 
-def read(preset: Section, study: Study) -> list[Way]:
+def read(preset: Section, study: Study) -> list[Way[Setup]]:
     """The inputs that the preset calls uncertain, each at both ends."""
     section = preset.child("uncertain")
     base = replace(study.setup, requests=study.setup.tried)
-    ways: list[Way] = []
-
-    def vary(key: str, check: Check[Any], change: Callable[[Any], Setup], name: str | None = None) -> None:
-        given = section.get(key, list_of(anything), None)
-        if given is None:
-            return
-        if len(given) != 2:
-            raise InputError(section.path(key), given, "a list of two values, its low and its high end")
-        low, high = (None if end is None else check(section.path(key), end) for end in given)
-        words = tuple("none" if end is None else f"{end:g}" if isinstance(end, (int, float)) else end for end in given)
-        ways.append(Way(name or key, (words[0], words[1]), (change(low), change(high))))
-
+    ways = Ways[Setup](section)
+    vary = ways.vary
     vary("prompt", POSITIVE, lambda x: replace(base, prompt=_scaled(base.prompt, x)), "prompts, times")
     vary("output", POSITIVE, lambda x: replace(base, output=_scaled(base.output, x)), "answers, times")
     vary("share", number("a share in (0, 1)", above=0.0, high=1.0), lambda x: _sharing(base, x), "share within bounds")
@@ -72,7 +52,7 @@ def read(preset: Section, study: Study) -> list[Way]:
     for name in _TIMING:
         vary("timing", POSITIVE, lambda x, n=name: _timed(base, n, x), f"{base.pool.xpu.id} {name}, times")
     section.finish()
-    return ways
+    return ways.found
 
 
 def _scaled(law: LogNormal, factor: float) -> LogNormal:
@@ -94,7 +74,7 @@ def _timed(base: Setup, name: str, factor: float) -> Setup:
     return replace(base, pool=replace(base.pool, xpu=replace(xpu, timing=timing)))
 
 
-def moved(study: Study, found: Found, ways: Sequence[Way]) -> list[Moved]:
+def moved(study: Study, found: Found, ways: Sequence[Way[Setup]]) -> list[Moved]:
     """Every input at both ends, each mode with the engine's settings that were best in it; fewer requests a run."""
     base = replace(study.setup, requests=study.setup.tried)
     setups = [base, *(setup for way in ways for setup in way.setups)] if ways else []

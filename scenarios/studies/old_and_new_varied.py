@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from analysis.study import Cell, Chart, Table
 from scenarios.entries import Catalogue
-from scenarios.schema import Check, Section, anything, integer, list_of, number, text
+from scenarios.schema import Section, anything, integer, number, text
 from scenarios.studies.equal_batch import PHASES
 from scenarios.studies.old_and_new import ALONE, NEW, OLD, Setup, Study, embodied, with_host
+from scenarios.studies.varied import Way, Ways
 from sim.accounting.embodied import in_second_life
 from sim.errors import InputError
 from sim.hardware.xpu import XPU
@@ -23,19 +24,10 @@ _FACTOR = number("a factor > 0", above=0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Way:
-    """An input, what it is set to at its low and high end, and the setups with that."""
-
-    name: str
-    ends: tuple[str, str]
-    setups: tuple[Setup, Setup]
-
-
-@dataclass(frozen=True, slots=True)
 class Moved:
     """How an input moves the carbon of old over new: at its own value, its low and its high end, at one corner."""
 
-    way: Way
+    way: Way[Setup]
     corner: str
     phase: str
     grid: str
@@ -53,7 +45,7 @@ class Moved:
         return max((abs(end / self.base - 1.0) for end in self.ends if end is not None), default=0.0)
 
 
-def read(preset: Section, study: Study) -> list[Way]:
+def read(preset: Section, study: Study) -> list[Way[Setup]]:
     """The inputs that the preset calls uncertain, each at both ends, around the boundary of the GPU alone."""
     section, base = preset.child("uncertain"), study.setups[ALONE]
     catalogue = Catalogue(base.search)
@@ -63,13 +55,8 @@ def read(preset: Section, study: Study) -> list[Way]:
     years = base.embodied[OLD].lifetime_s / SECONDS_PER_YEAR
     ratio_of_pue = number("a ratio of at least 1", low=1.0)
     share = number("a share in [0, 1]", low=0.0, high=1.0)
-    ways: list[Way] = []
-
-    def vary(key: str, check: Check[Any], change: Callable[[Any], Setup], name: str | None = None) -> None:
-        ends = _ends(section, key, check)
-        if ends is not None:
-            ways.append(Way(name or key, (_word(ends[0]), _word(ends[1])), (change(ends[0]), change(ends[1]))))
-
+    ways = Ways[Setup](section)
+    vary = ways.vary
     vary("lifetime_years", number("a number of years > 0", above=0.0), lambda x: _living(base, x))
     vary("prompt", integer(1), lambda x: base.simulated(prompt=x))
     vary("output", integer(2), lambda x: base.simulated(output=x))
@@ -85,22 +72,7 @@ def read(preset: Section, study: Study) -> list[Way]:
             label = f"{study.names[which]} {part}.{name}"
             vary(part, _FACTOR, lambda x, w=which, p=part, n=name: _scaled(base, w, p, n, x), label)
     section.finish()
-    return ways
-
-
-def _ends(section: Section, key: str, check: Check[Any]) -> tuple[Any, Any] | None:
-    """Low and high end of an input; None where it is not to be varied."""
-    given = section.get(key, list_of(anything), None)
-    if given is None:
-        return None
-    if len(given) != 2:
-        raise InputError(section.path(key), given, "a list of two values, its low and its high end")
-    low, high = (None if end is None else check(f"{section.path(key)}", end) for end in given)
-    return low, high
-
-
-def _word(end: object) -> str:
-    return "none" if end is None else f"{end:g}" if isinstance(end, (int, float)) else str(end)
+    return ways.found
 
 
 def _living(base: Setup, years: float) -> Setup:
@@ -146,7 +118,7 @@ def _with(xpu: XPU, part: str, name: str, factor: float) -> XPU:
     return replace(xpu, timing=replace(whole, **{name: getattr(whole, name) * factor}))
 
 
-def moved(study: Study, ways: Sequence[Way]) -> list[Moved]:
+def moved(study: Study, ways: Sequence[Way[Setup]]) -> list[Moved]:
     """Every input at the smallest and the largest case, in both phases and all grids."""
     base = study.setups[ALONE]
     found = []

@@ -13,6 +13,7 @@ from scenarios.schema import Section, integer, list_of, number, text
 from scenarios.studies.capacity import side_by_side
 from scenarios.studies.four_questions import Answer, Common
 from scenarios.studies.scenario_runs import PoolTook, Scenario, Seen, observe
+from scenarios.studies.varied import Ways
 from scenarios.trials import Trial
 from sim.errors import InputError
 
@@ -224,13 +225,9 @@ def _line(
 def read(section: Section, common: Common) -> Hybrid:
     """The question from its section."""
     varied = section.child("uncertain")
-    ends = {}
+    ways = Ways[float](varied)
     for name in _CHANGED:
-        given = varied.get(name, list_of(_FACTOR), None)
-        if given is not None:
-            if len(given) != 2:
-                raise InputError(varied.path(name), given, "a list of two values, its low and its high end")
-            ends[name] = (given[0], given[1])
+        ways.vary(name, _FACTOR, float)
     varied.finish()
     made = Hybrid(
         sorted(section.need("rates", list_of(_RATE))),
@@ -240,7 +237,7 @@ def read(section: Section, common: Common) -> Hybrid:
         dict(_pairs(section, common)),
         section.need("most_replicas", integer(1)),
         section.need("attainment", number("a share in (0, 1]", above=0.0, high=1.0)),
-        ends,
+        {way.name: way.setups for way in ways.found},
         common,
     )
     section.finish()

@@ -88,22 +88,12 @@ def observe(trial: Trial) -> Seen:
     from analysis.comparison import measures
     from analysis.metrics import summarize
     from scenarios.build import build
-    from sim.simulation import run
 
     try:
         made = build(trial.config, trial.search)
     except InputError as error:
         raise InputError(error.key, error.value, error.accepted, error.where or trial.name) from error
-    settings = made.settings
-    result = run(
-        made.fleet,
-        made.workload,
-        made.router,
-        seed=settings.seed,
-        warmup_s=settings.warmup_s,
-        oversize=settings.oversize,
-        quality=made.quality,
-    )
+    result = made.run()
     summary = summarize(result)
     return Seen(measures(result, summary), {name: _took(pool) for name, pool in summary["by_pool"].items()})
 

@@ -8,6 +8,7 @@ from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from sim.accounting.sampled import instant
+from sim.accounting.signal import integral_of
 from sim.errors import InputError, number
 from sim.units import SECONDS_PER_HOUR
 
@@ -74,12 +75,7 @@ class ClockSignal:
 
     def integral(self, t0_s: float, t1_s: float) -> float:
         """Integral over [t0_s, t1_s] [unit * s]."""
-        parts, t = [], t0_s
-        while t < t1_s:
-            end = min(self.next_change(t), t1_s)
-            parts.append(self.at(t) * (end - t))
-            t = end
-        return math.fsum(parts)
+        return integral_of(self, t0_s, t1_s)
 
     def _hour(self, t_s: float) -> int:
         return int((t_s + self._phase_s) // SECONDS_PER_HOUR)

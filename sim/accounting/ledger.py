@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from sim.accounting.embodied import BY_TIME, BY_USE, ESTIMATES, Embodied
 from sim.accounting.inventory import by_basis, market_g, ownership
-from sim.accounting.links import client_bytes, mean_intensity
+from sim.accounting.links import client_bytes, mean_intensity, network_j
 from sim.accounting.meter import electricity_usd, facility, read
 from sim.accounting.provision import provision_of
 from sim.accounting.purchased import bought_columns, bought_totals, is_api, part_of
@@ -168,11 +168,7 @@ def _shares(records: dict[str, FloatArray], pool: LivePool, end_s: float) -> dic
     energy = part_of(share, prefill + decode)
     wasted = waste + part_of(1.0 - share, prefill + decode)
     grams = prefill_g + decode_g + waste_g
-    network = np.zeros_like(energy)
-    if pool.link is not None and pool.link.spec.energy_j_per_byte is not None:
-        link = pool.link.spec
-        nbytes = link.prompt_bytes_per_token * records["prompt_tokens"] + link.chunk_bytes * records["output_tokens"]
-        network = records.get("client_bytes", nbytes) * pool.link.spec.energy_j_per_byte
+    network = network_j(pool.link, records)
     totals = pool_totals(pool, end_s)
     busy_s = whole_s.sum()
     spread = whole_s / busy_s if busy_s > 0.0 else np.zeros_like(whole_s)

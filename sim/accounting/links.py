@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from sim.fleet.link import CLIENT, Link
@@ -49,3 +50,19 @@ def client_bytes(link: LiveLink | None, tokens: npt.NDArray[Any], up: bool) -> f
     if link is None:
         return 0.0
     return float(tokens.sum()) * (link.spec.prompt_bytes_per_token if up else link.spec.chunk_bytes)
+
+
+def network_j(link: LiveLink | None, records: Mapping[str, npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
+    """What the traffic of each request took on its pool's link [J]; 0 without a link, or where that is not known.
+
+    Args:
+        link: or None.
+        records: tokens of prompt and output, or `client_bytes` where policies decide what is sent.
+    """
+    if link is None or link.spec.energy_j_per_byte is None:
+        return np.zeros(len(records["prompt_tokens"]))
+    sent = records.get("client_bytes")
+    if sent is None:
+        spec = link.spec
+        sent = spec.prompt_bytes_per_token * records["prompt_tokens"] + spec.chunk_bytes * records["output_tokens"]
+    return sent * link.spec.energy_j_per_byte

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from sim.accounting.inventory import by_basis
-from sim.accounting.links import client_bytes, mean_intensity
+from sim.accounting.links import client_bytes, mean_intensity, network_j
 from sim.accounting.signal import Signal, Unknown, kind_of
 from sim.results import PoolTotals
 from sim.units import JOULES_PER_KWH
@@ -41,11 +41,6 @@ def bought_columns(records: dict[str, FloatArray], pool: LiveApi) -> dict[str, F
     joules = unknown if guess is None else read_j + guess.j_per_token_out * output
     mean = _means(pool.site.intensity, records["scheduled_s"], records["last_s"], sent)
     grams = joules * mean / JOULES_PER_KWH
-    network = none
-    if pool.link is not None and pool.link.spec.energy_j_per_byte is not None:
-        link = pool.link.spec
-        nbytes = link.prompt_bytes_per_token * records["prompt_tokens"] + link.chunk_bytes * output
-        network = records.get("client_bytes", nbytes) * pool.link.spec.energy_j_per_byte
     energy = part_of(share, joules)
     pool.lost_usd, pool.lost_g = (float(part_of(1.0 - share, each).sum()) for each in (usd, grams))
     return {
@@ -53,7 +48,7 @@ def bought_columns(records: dict[str, FloatArray], pool: LiveApi) -> dict[str, F
         "energy_j": energy,
         "energy_prefill_j": part_of(share, read_j),
         "energy_wasted_j": part_of(1.0 - share, joules),
-        "energy_network_j": network,
+        "energy_network_j": network_j(pool.link, records),
         "energy_provisioned_j": energy,
         "carbon_operational_g": grams,
         "carbon_operational_provisioned_g": grams,

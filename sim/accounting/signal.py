@@ -43,6 +43,18 @@ class Signal(Protocol):
         ...
 
 
+class Changing(Protocol):
+    """What a signal says of single moments."""
+
+    def at(self, t_s: float) -> float:
+        """See `Signal.at`."""
+        ...
+
+    def next_change(self, t_s: float) -> float:
+        """See `Signal.next_change`."""
+        ...
+
+
 class Constant:
     """A signal that never changes; an intensity may know its value on the other basis, `other`, too."""
 
@@ -120,6 +132,16 @@ class Weighted:
             total += self.at(t) * (end - t)
             t = end
         return total
+
+
+def integral_of(signal: Changing, t0_s: float, t1_s: float) -> float:
+    """Integral over [t0_s, t1_s] of what is constant between its changes [unit * s]."""
+    parts, t = [], t0_s
+    while t < t1_s:
+        end = min(signal.next_change(t), t1_s)
+        parts.append(signal.at(t) * (end - t))
+        t = end
+    return math.fsum(parts)
 
 
 class Sum:

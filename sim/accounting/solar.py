@@ -11,7 +11,7 @@ from pathlib import Path
 from sim.accounting import series_file
 from sim.accounting.clock import hours_of, months_of
 from sim.accounting.sampled import Sampled, instant
-from sim.accounting.signal import Signal
+from sim.accounting.signal import Signal, integral_of
 from sim.errors import InputError, number, provider
 from sim.units import SECONDS_PER_HOUR
 
@@ -102,12 +102,7 @@ class ClearSky:
 
     def integral(self, t0_s: float, t1_s: float) -> float:
         """Integral over [t0_s, t1_s] [kW * s]."""
-        parts, t = [], t0_s
-        while t < t1_s:
-            end = min(self.next_change(t), t1_s)
-            parts.append(self.at(t) * (end - t))
-            t = end
-        return math.fsum(parts)
+        return integral_of(self, t0_s, t1_s)
 
     def _power(self, when: datetime) -> float:
         year = when.timetuple().tm_yday

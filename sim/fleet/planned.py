@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Callable
 from functools import partial
 from heapq import heapify
 from typing import Any
 
-from simpy import Environment
 from simpy.events import URGENT
 
 from sim.fleet.balancers import BALANCERS, ORDERED
-from sim.fleet.network import LiveLink
 from sim.fleet.replicas import ReplicaPool
-from sim.fleet.spec import Pool, Site
 from sim.request import Request
 from sim.serving.sequence import Sequence
 from sim.serving.timer import Timer
@@ -43,21 +39,11 @@ class PlannedPool(ReplicaPool):
         duty: whether each replica takes requests.
     """
 
-    def __init__(
-        self,
-        env: Environment,
-        index: int,
-        spec: Pool,
-        site: Site,
-        link: LiveLink | None,
-        rng: random.Random,
-        balancer: str,
-        *more: Any,
-    ) -> None:
-        super().__init__(env, index, spec, site, link, rng, balancer, *more)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         count = len(self.engines)
-        self._several, self._ordered = True, balancer in ORDERED
-        self._pick = _on_duty(balancer)
+        self._several, self._ordered = True, self.balancer in ORDERED
+        self._pick = _on_duty(self.balancer)
         self.duty, self._scheduled = [False] * count, [False] * count
         self.loads = [OFF] * count
         self.order = [(OFF, i) for i in range(count)]
@@ -65,7 +51,7 @@ class PlannedPool(ReplicaPool):
         self._there: list[list[list[float]]] = [[] for _ in range(count)]  # [start, end], infinity while it is there
         self._boots: list[tuple[int, float]] = []  # replica, and when it began to boot
         self._next_s = 0.0
-        plan: Any = spec.plan
+        plan: Any = self.spec.plan
         self._plan = plan
         self.up, self.replicas = False, 1
         self.may_fail = bool(plan.least == 0)

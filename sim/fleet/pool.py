@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import cached_property, partial
 from typing import Any
@@ -29,7 +30,7 @@ from sim.serving.timer import Timer
 Done = Callable[["LivePool", int, Sequence], None]
 
 
-class LivePool:
+class LivePool(ABC):
     """A pool at run time: its door (link, ways in and out, outages), and the loads that routers read of it.
 
     What serves behind the door is a subclass's: replicas (`sim.fleet.replicas.ReplicaPool`), or a provider
@@ -187,7 +188,7 @@ class LivePool:
 
         return finished
 
-    def _lighten(self, replica: int, request: Request) -> None:
+    def _lighten(self, replica: int, request: Request) -> None:  # noqa: B027 - only where there are several to balance over
         """A request no longer loads its replica."""
 
     def _leave(self, request: Request) -> None:
@@ -250,19 +251,23 @@ class LivePool:
         return self.spec.served_quality
 
     @property
+    @abstractmethod
     def waiting(self) -> int:
         """Requests queued for a place in a batch."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def kv_use(self) -> float:
         """Mean share of KV blocks in use, in [0, 1]."""
-        raise NotImplementedError
+
+    def kv_exceeds(self, share: float) -> bool:
+        """Whether `kv_use` is above a share, for whoever needs no more than that."""
+        return self.kv_use > share
 
     @property
+    @abstractmethod
     def estimator(self) -> Estimator:
         """What routers ask of it."""
-        raise NotImplementedError
 
     def prefix_holders(self, request: Request) -> tuple[int, Mapping[int, int]]:
         """Most tokens of a prompt's prefix that a replica holds computed, and (as keys) the replicas that do."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from sim.accounting.pue import LoadPue
-from sim.accounting.signal import Signal
+from sim.accounting.signal import Signal, integral_of
 from sim.errors import InputError, instance, provider
 from sim.fleet.api import ApiPool
 from sim.hardware.clock_law import ClockLaw
@@ -92,12 +92,7 @@ class Share:
 
     def integral(self, t0_s: float, t1_s: float) -> float:
         """Integral over [t0_s, t1_s] [s]."""
-        parts, t = [], t0_s
-        while t < t1_s:
-            end = min(self.next_change(t), t1_s)
-            parts.append(self.at(t) * (end - t))
-            t = end
-        return math.fsum(parts)
+        return integral_of(self, t0_s, t1_s)
 
     def _ratio(self, t_s: float) -> float:
         """Facility power per IT power, beside what the building draws at any load."""

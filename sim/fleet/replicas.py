@@ -107,7 +107,11 @@ class ReplicaPool(LivePool):
         self.loads = [0] * self.replicas
         self.order = [(0, i) for i in range(self.replicas)]  # heap of (load, replica) with stale entries
         self.turn = -1
+        self.balancer = balancer
         self._kv_use, self._kv_until_s = 0.0, -math.inf
+        # whether a token takes one block's share of memory, in one place
+        drafts = engine.speculative_tokens
+        self._plain_blocks = not (self.layout.windowed or drafts or spec.prefill_replicas) and self.layout.full == 1
         occupied = engine.front_end_s or engine.tokenize_s or engine.tokenize_s_per_token
         self.front_end = FrontEnd(env, engine, self.replicas, self._parsed) if occupied else None
         self._finished = [self._on_done(i) for i in range(self.replicas)]
@@ -215,6 +219,15 @@ class ReplicaPool(LivePool):
             if self.replicas > KV_ASKED:
                 self._kv_until_s = now + KV_AGE_S
         return self._kv_use
+
+    def kv_exceeds(self, share: float) -> bool:
+        """As of any pool; replicas are asked only if all outstanding requests, whole and each with a block that is
+        filled in part, would take more."""
+        if self._plain_blocks:
+            most = self.outstanding_tokens / self.layout.block + self.outstanding
+            if most <= share * self.blocks * self.replicas:
+                return False
+        return self.kv_use > share
 
     def prefix_holders(self, request: Request) -> tuple[int, Mapping[int, int]]:
         """Most tokens of a prompt's prefix that a replica holds computed, and (as keys) the replicas that do."""

@@ -57,6 +57,10 @@ class PoolView(Protocol):
     @property
     def kv_use(self) -> float: ...
 
+    def kv_exceeds(self, share: float) -> bool:
+        """Whether `kv_use` is above a share; cheaper than reading it, for it asks replicas in doubt alone."""
+        ...
+
     @property
     def power_w(self) -> float: ...
 

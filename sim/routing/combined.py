@@ -92,6 +92,10 @@ class StalePool:
         """Show these loads."""
         self.outstanding, self.outstanding_tokens, self.output_tokens, self.waiting, self.kv_use = loads
 
+    def kv_exceeds(self, share: float) -> bool:
+        """See `PoolView.kv_exceeds`."""
+        return self.kv_use > share
+
     @property
     def power_w(self) -> float:
         """See `PoolView.power_w`."""

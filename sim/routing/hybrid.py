@@ -53,7 +53,7 @@ class Spillover:
         preferred = self._preferred.holding(request)
         roomy = [pool for pool in preferred if self._has_room(pool)]
         pool = least_outstanding(roomy)
-        while pool is not None and pool.kv_use > self._kv_use:  # asked of the best alone: it may ask replicas
+        while pool is not None and pool.kv_exceeds(self._kv_use):  # asked of the best alone: it may ask replicas
             roomy.remove(pool)
             pool = least_outstanding(roomy)
         if pool is None:

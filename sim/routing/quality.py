@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 
 from sim.errors import InputError, number
 from sim.request import Request
@@ -10,7 +11,7 @@ from sim.routing.base import FleetView, PoolView
 from sim.routing.candidates import least_outstanding, side
 
 
-class _WeakOrStrong:
+class _WeakOrStrong(ABC):
     """Two sides, each a kind of site or one pool. Within a side, the pool with the fewest requests a replica is chosen.
 
     A request that its side cannot hold goes to the other.
@@ -38,8 +39,8 @@ class _WeakOrStrong:
             return weak or strong
         return strong if self._needs_strong(request, fleet, weak, strong) else weak
 
-    def _needs_strong(self, request: Request, fleet: FleetView, weak: PoolView, strong: PoolView) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _needs_strong(self, request: Request, fleet: FleetView, weak: PoolView, strong: PoolView) -> bool: ...
 
     def _require_known(self, fleet: FleetView) -> None:
         for pool in (*self._weak.pools, *self._strong.pools):

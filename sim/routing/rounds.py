@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Generator, Sequence
 from typing import Any
@@ -84,7 +85,7 @@ class Homes:
             stay.settle(self._pools[at] if at >= 0 else None)
 
 
-class BackAndForth:
+class BackAndForth(ABC):
     """A policy whose requests go back and forth between a pool near the client and one that is far, in rounds.
 
     Args:
@@ -109,7 +110,7 @@ class BackAndForth:
                 self.check(one, other)
         self._near, self._far = Homes(near), Homes(far)
 
-    def check(self, near: Any, far: Any) -> None:
+    def check(self, near: Any, far: Any) -> None:  # noqa: B027 - not every policy has something to check
         """Check that a near pool and a far one can serve the same request."""
 
     def handle(self, request: Request, fleet: Journey) -> Steps:
@@ -127,9 +128,9 @@ class BackAndForth:
             self._near.leave(near)
             self._far.leave(far)
 
+    @abstractmethod
     def rounds(self, request: Request, fleet: Journey, near: Stay, far: Stay) -> Steps:
         """All rounds of a request, at its two places."""
-        raise NotImplementedError
 
 
 def check_rounds(fleet: Any, name: str, near: Sequence[Any], far: Sequence[Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
 from sim.accounting.forecast import forecast_model
@@ -79,7 +80,7 @@ class SLOGuard:
         return known
 
 
-class _LeastUnderSLO:
+class _LeastUnderSLO(ABC):
     """Of the pools predicted to meet the SLO, the one with the lowest score, of equals the one that is least late;
     where there is none, the one that is predicted to miss it by least.
     """
@@ -114,8 +115,8 @@ class _LeastUnderSLO:
     def _eligible(self, fleet: FleetView) -> Sequence[PoolView]:
         return fleet.pools
 
-    def _score(self, pool: PoolView, request: Request, fleet: FleetView) -> float:
-        raise NotImplementedError
+    @abstractmethod
+    def _score(self, pool: PoolView, request: Request, fleet: FleetView) -> float: ...
 
 
 def require_known(router: str, what: str, pools: Iterable[PoolView], unknown: Iterable[bool]) -> None:

@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 
 from tests.scenarios.command import run
+from tests.scenarios.records import one_line
 
 QUIET = ("figures=false", "progress=none", "processes=1")
 #: Requests one at a time and evenly spaced: a queue without chance, whose capacity is replicas / service time.
@@ -165,9 +166,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     done = run(["capacity", *words], capsys)
-    assert (done.status, done.out) == (2, "")
-    assert len(done.err.splitlines()) == 1
-    assert all(name in done.err for name in named), done.err
+    one_line(done, *named)
     assert not list(tmp_path.iterdir())
 
 

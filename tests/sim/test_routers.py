@@ -45,6 +45,9 @@ class FakePool:
     model_id: str = "model"
     xpu_id: str = "xpu"
 
+    def kv_exceeds(self, share: float) -> bool:
+        return self.kv_use > share
+
     def predicted_latency_s(self, prompt: int, output: int) -> float:
         return self.latency_s + self.s_per_output_token * output
 
