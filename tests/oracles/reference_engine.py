@@ -566,6 +566,11 @@ class ReferenceEngine:
         out.most_blocks = max(out.most_blocks, self.total - self.free)
         assert out.most_blocks <= self.total
         for job, own_s, own_j, wasted in self.extras:
+            if job not in self.running and job.cancel_s < end:  # nobody is there any more to charge it to
+                out.busy_s, out.dyn_j = out.busy_s - own_s, out.dyn_j - own_j
+                out.busy_g -= (self.active_w * own_s + own_j) * mean
+                out.lost_s, out.lost_j = out.lost_s + own_s, out.lost_j + own_j
+                continue
             self.book(job.waste if wasted else job.prefill, own_s, own_j, mean)
         queries = 1 + self.rules.drafts
         for job, context in zip(step.decoding, step.contexts):

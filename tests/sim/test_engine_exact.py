@@ -225,7 +225,20 @@ AT_THE_LIMIT = {
 }  # fmt: skip
 
 
+#: A sequence is swapped out, and cancelled in the step that takes the copy: the copy is nobody's, and the engine's loss.
+CANCELLED_WHILE_SWAPPED_OUT = {
+    **AT_THE_LIMIT, "budget": 2, "blocks": 24, "headroom_w": 1e9, "spread": 1.0,
+    "jobs": [
+        (0.0, 1, output, 0, (i,), Traits(0, 0, 0.1), cancel_s)
+        for i, (output, cancel_s) in enumerate(
+            [*[(1, math.inf)] * 4, (23, math.inf), (1, math.inf), (9, 0.2540219911482), (1, math.inf)])
+    ],
+    "rules": Rules(order="andes", swap_tokens=60, swap_s=2e-5, quantum_s=0.02, most_preemptions=3, speed=20.0),
+}  # fmt: skip
+
+
 @example(AT_THE_LIMIT)
+@example(CANCELLED_WHILE_SWAPPED_OUT)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenarios())
 def test_fast_forward_equals_reference(case: dict) -> None:
