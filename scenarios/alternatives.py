@@ -79,11 +79,11 @@ def jobs_of(
         pool: that alternatives change; None for every one.
     """
     words = (*comparison.overrides, *overrides)
-    base = composed(words, config_dir)[0]
+    base = composed(words, config_dir)
     made = {}
     for name in names:
         each = comparison.alternatives[name]
-        job = composed((*words, *each.overrides), config_dir)[0] if each.overrides else base
+        job = composed((*words, *each.overrides), config_dir) if each.overrides else base
         pools = _pools(job.resolve()["fleet"], pool) if each.pool or pool is not None else ()
         made[name] = (job, {f"{path}.{key}": value for path in pools for key, value in each.pool.items()})
     return base, made

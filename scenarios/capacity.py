@@ -97,7 +97,7 @@ def _run(asked: Request) -> None:
     from scenarios.store import check_out
 
     started = datetime.now(UTC)
-    base = composed(asked.overrides, asked.config_dir)[0]
+    base = composed(asked.overrides, asked.config_dir)
     config = base.resolve()
     check_plugins(config.get("plugins"), base.overrides)
     search = () if asked.config_dir is None else (asked.config_dir,)

@@ -119,6 +119,47 @@ def compose(arguments: Namespace, task: Callable[[Job], None]) -> None:
     Raises:
         InputError: Hydra cannot make a configuration of it.
     """
+    plain = not arguments.multirun and not arguments.cfg and not any(map(_is_hydras, arguments.overrides))
+    if plain and arguments.config_dir is None:
+        task(composed(arguments.overrides))
+    else:
+        _hydra_main(arguments, task)
+
+
+def composed(overrides: Sequence[str], config_dir: Path | None = None) -> Job:
+    """The one configuration that overrides compose.
+
+    Raises:
+        InputError: Hydra cannot make a configuration of it, or the user's folder is not one that it may read.
+    """
+    import hydra
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import open_dict
+
+    if config_dir is not None:  # goes before the package's own folder, which only Hydra's program can arrange
+        jobs: list[Job] = []
+        plain = {"multirun": False, "cfg": None, "resolve": False, "package": None}
+        _hydra_main(Namespace(overrides=list(overrides), config_dir=config_dir, **plain), jobs.append)
+        return jobs[0]
+    check_overrides(overrides)
+    try:
+        with hydra.initialize_config_module("conf", version_base="1.3"):
+            cfg = hydra.compose(CONFIG_NAME, list(overrides), return_hydra_config=True)
+    except Exception as error:
+        raise _explain(error, overrides) from error
+    HydraConfig.instance().set_config(cfg)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return Job(cfg)
+
+
+def _is_hydras(override: str) -> bool:
+    """Whether an override configures Hydra itself."""
+    return re.match(r"[+~]*hydra\b", override) is not None
+
+
+def _hydra_main(arguments: Namespace, task: Callable[[Job], None]) -> None:
+    """Let Hydra's own program compose, sweep or print, and call the task; it composes each configuration twice."""
     import hydra
 
     failed: list[Exception] = []
@@ -130,6 +171,9 @@ def compose(arguments: Namespace, task: Callable[[Job], None]) -> None:
             failed.append(error)
             raise
 
+    check_overrides(arguments.overrides)
+    if arguments.config_dir is not None:
+        check_config_dir(arguments.config_dir)
     with tempfile.TemporaryDirectory(prefix="hybridfleet-") as scratch, _hydra_arguments(arguments, scratch):
         try:
             hydra.main(version_base="1.3", config_path="pkg://conf", config_name=CONFIG_NAME)(run)()
@@ -138,23 +182,6 @@ def compose(arguments: Namespace, task: Callable[[Job], None]) -> None:
             if error in failed:
                 raise
             raise _explain(error, arguments.overrides) from error
-
-
-def composed(overrides: Sequence[str], config_dir: Path | None = None, multirun: bool = False) -> list[Job]:
-    """What overrides compose: one configuration, or with `multirun` one for each point that they span.
-
-    For programs that run many variants of their own; `compose` is for the one that runs each as it comes.
-
-    Raises:
-        InputError: Hydra cannot make a configuration of it.
-    """
-    check_overrides(overrides)
-    if config_dir is not None:
-        check_config_dir(config_dir)
-    plain = {"multirun": multirun, "cfg": None, "resolve": False, "package": None}
-    jobs: list[Job] = []
-    compose(Namespace(overrides=list(overrides), config_dir=config_dir, **plain), jobs.append)
-    return jobs
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

@@ -4,7 +4,6 @@ tenants and the like, and what a prefix cache could find.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import sys
@@ -162,7 +161,10 @@ def main(argv: Sequence[str]) -> int:
     arguments = parser.parse_args(argv)
     first = arguments.what[0]
     if "=" in first and not Path(first).exists():
-        found = _composed(arguments)
+        from scenarios.compose import composed  # here: a file needs no Hydra
+
+        job = composed(arguments.what, arguments.config_dir)
+        found = _of_scenario(job.resolve(), job.overrides)
     elif len(arguments.what) > 1:
         raise InputError("arguments", " ".join(arguments.what), "one FILE, or KEY=VALUE alone")
     else:
@@ -175,31 +177,6 @@ def main(argv: Sequence[str]) -> int:
         text = "  ".join(f"{key} {_number(cell)}".strip() for key, cell in cells)
         print(f"{name:<28}{text}")
     return 0
-
-
-def _composed(arguments: argparse.Namespace) -> dict[str, Any]:
-    """Describe the workload of a scenario."""
-    # Imported here: a file needs no Hydra.
-    from scenarios.compose import Job, check_config_dir, check_overrides, compose
-
-    found: list[dict[str, Any]] = []
-    refused: list[InputError] = []
-
-    def task(job: Job) -> None:
-        # Kept, not raised: Hydra would print a line of its own above the error.
-        try:
-            found.append(_of_scenario(job.resolve(), job.overrides))
-        except InputError as error:
-            refused.append(error)
-
-    check_overrides(arguments.what)
-    if arguments.config_dir:
-        check_config_dir(arguments.config_dir)
-    plain = {"multirun": False, "cfg": None, "resolve": False, "package": None}
-    compose(argparse.Namespace(overrides=arguments.what, config_dir=arguments.config_dir, **plain), task)
-    if refused:
-        raise refused[0]
-    return found[0]
 
 
 def _of_scenario(config: dict[str, Any], overrides: Sequence[str]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from scenarios import cli
-from scenarios.compose import Job, check_config_dir, check_overrides, compose
+from scenarios.compose import Job, compose
 from scenarios.progress import reporter
 from scenarios.settings import unused_folder
 from sim.errors import InputError
@@ -120,9 +120,6 @@ def main(argv: Sequence[str]) -> int:
     if arguments.help:
         print(parser.format_help() + (CONF / "config.yaml").read_text("utf-8"))
         return 0
-    check_overrides(arguments.overrides)
-    if arguments.config_dir:
-        check_config_dir(arguments.config_dir)
     program = Program(arguments)
     try:
         compose(arguments, program.run)

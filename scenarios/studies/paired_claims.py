@@ -99,7 +99,7 @@ def _test(
     for name, claim in claims.items():
         for side, overrides in claim.scenarios.items():
             try:
-                config = composed(overrides, search[0] if search else None)[0].resolve()
+                config = composed(overrides, search[0] if search else None).resolve()
             except InputError as error:
                 raise InputError(f"claims.{name}.{side}: {error.key}", error.value, error.accepted) from error
             trials += [Trial(f"{name} {side}", {**config, "seed": seed}, search) for seed in seeds]

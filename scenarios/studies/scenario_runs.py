@@ -67,7 +67,7 @@ class Scenario:
 
     def __init__(self, name: str, overrides: Sequence[str], search: tuple[Path, ...] = ()) -> None:
         self.name, self._search = name, search
-        self._job: Job = composed(overrides, search[0] if search else None)[0]
+        self._job: Job = composed(overrides, search[0] if search else None)
 
     def trial(self, changes: Mapping[str, Any]) -> Trial:
         """The scenario with other values by dotted key."""

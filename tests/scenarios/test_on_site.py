@@ -27,7 +27,8 @@ def built(**keys: Any) -> Any:
     return build_fleet(Section(SITE | keys, "fleet"), Catalogue(), start_utc="2024-06-01T00:00").sites[0].on_site
 
 
-def test_the_preset_writes_balance_table_and_report(tmp_path, capsys):
+def test_the_preset_writes_balance_table_and_report(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("analysis.figures.NAMES", ("power",))  # and that of its sites
     out = tmp_path / "run"
     done = run(["run", "fleet=solar_roof", *SHORT, "horizon_s=86400", f"out={out}"], capsys)
     assert (out / "figures" / "sites_column.pdf").is_file()
