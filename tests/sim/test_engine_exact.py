@@ -225,7 +225,7 @@ AT_THE_LIMIT = {
 }  # fmt: skip
 
 
-#: A sequence is swapped out, and cancelled in the step that takes the copy: the copy is nobody's, and the engine's loss.
+#: A sequence is swapped out, and cancelled in the step that takes the copy: which is then the loss of its engine.
 CANCELLED_WHILE_SWAPPED_OUT = {
     **AT_THE_LIMIT, "budget": 2, "blocks": 24, "headroom_w": 1e9, "spread": 1.0,
     "jobs": [
