@@ -85,6 +85,18 @@ def test_sci_of_a_published_case(kwh: float, total_kg: float, share: tuple[int, 
     assert sci.sci(kwh, 951.0, embodied_g, 1) == pytest.approx(published_g, abs=0.05)
 
 
+@pytest.mark.parametrize(("total_kg", "published_g"), [(1000.0, 28.54), (1100.0, 31.39)])  # bare, with two cores
+def test_sci_of_the_worked_example(total_kg: float, published_g: float) -> None:
+    """An hour of a server's four years: the foundation's Impact Framework, SciEmbodied."""
+    assert sci.reserved_g(total_kg * 1e3, 3600.0, 35_040 * 3600.0, 1, 1) == pytest.approx(published_g, abs=0.005)
+
+
+def test_sci_of_the_quick_guide() -> None:
+    """The foundation's quick guide: a month of 4 of 32 cores, 1,329 g in operation, 20,000 calls."""
+    embodied_g = sci.reserved_g(1230.3e3, 1.0, 48.0, 4, 32)
+    assert sci.sci(1.0, 1329.0, embodied_g, 20_000) == pytest.approx(0.226, abs=0.001)
+
+
 def test_sci_of_a_run_is_its_carbon_per_functional_unit(result):
     summary = summarize(result)
     total, scores = summary["total"], summary["sci"]["g_per_unit"]
