@@ -7,7 +7,7 @@ from typing import Any
 
 from scenarios.schema import Section, anything, list_of, number, text, within
 from sim.errors import InputError
-from sim.fleet.plan import ClockPlan, Plan, StepPlan
+from sim.fleet.plan import ClockPlan, LoadPlan, Plan, StepPlan
 
 
 def presence_of(pool: Section, start_utc: str | None) -> dict[str, Any]:
@@ -17,7 +17,7 @@ def presence_of(pool: Section, start_utc: str | None) -> dict[str, Any]:
 
 
 def plan_of(pool: Section, start_utc: str | None) -> Plan | None:
-    """``{hours: [24 numbers], weekend: [24], zone}``, a list of ``[from_s, replicas]``, or null: all replicas, always.
+    """A plan by the clock, by load, or by a list of times; null: all replicas, always.
 
     Args:
         pool: section of a pool.
@@ -27,17 +27,31 @@ def plan_of(pool: Section, start_utc: str | None) -> Plan | None:
     if given is None:
         return None
     with within(pool.key):
-        if isinstance(given, Mapping):
-            section = Section(given, key)
-            numbers = list_of(anything)
-            made = ClockPlan(
-                section.need("hours", numbers),
-                section.need("zone", text),
-                section.get("start_utc", text, start_utc),
-                section.get("weekend", numbers, None),
-            )
-            section.finish()
-            return made
-        if not isinstance(given, list):
-            raise InputError(key, given, "{hours, weekend, zone}, a list of [from_s, replicas], or null")
-        return StepPlan(given)
+        if isinstance(given, list):
+            return StepPlan(given)
+        if not isinstance(given, Mapping):
+            accepted = "{hours, weekend, zone}, {outstanding_per_replica, ...}, a list of [from_s, replicas], or null"
+            raise InputError(key, given, accepted)
+        section = Section(given, key)
+        made = _by_load(section) if "hours" not in given else _by_the_clock(section, start_utc)
+        section.finish()
+        return made
+
+
+def _by_the_clock(section: Section, start_utc: str | None) -> Plan:
+    numbers = list_of(anything)
+    return ClockPlan(
+        section.need("hours", numbers),
+        section.need("zone", text),
+        section.get("start_utc", text, start_utc),
+        section.get("weekend", numbers, None),
+    )
+
+
+def _by_load(section: Section) -> Plan:
+    return LoadPlan(
+        section.need("outstanding_per_replica", anything),
+        section.get("least", anything, 1),
+        section.get("every_s", anything, 15.0),
+        section.get("down_after_s", anything, 300.0),
+    )

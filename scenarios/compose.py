@@ -46,6 +46,7 @@ _FORMS = {
     "solar": "null, or {peak_kw: 2, latitude: 37, longitude: -122, ...}; see docs/accounting.md",
     "battery": "null, or {kwh: 4, kw: 1, policy: carbon_aware, ...}; see docs/accounting.md",
     "ppa": "null, or {peak_kw: 2, hours: [24 shares], matching: hourly, g_per_kwh: 11, ...}; see docs/accounting.md",
+    "plan": "null, {hours: [24 numbers], zone: UTC}, {outstanding_per_replica: 8, ...}, or [[from_s, replicas], ...]",
     "power_budget": "null, a number of kW, or {kw: 0.5, plus_solar: true} or {hours: [24 values]}",
     "host": "an id, null, or {type: ID, power_w: 90, ...}",
     "cost": "rent, reserved, spot, owned, null, or {type: owned, purchase_usd_per_xpu: 3000, ...}",

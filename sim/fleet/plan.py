@@ -1,15 +1,16 @@
-"""Which of a pool's replicas are provisioned when: a number by the hour of the clock, or a list of changes."""
+"""How many of a pool's replicas are provisioned when: by the hour of the clock, by a list of changes, or by load."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sim.accounting.clock import ClockSignal, hours_of
-from sim.errors import InputError, provider, whole
+from sim.errors import InputError, number, provider, whole
 
 if TYPE_CHECKING:
     from sim.fleet.spec import Pool
@@ -21,8 +22,11 @@ _SATURDAY = 5
 class Plan(Protocol):
     """How many replicas are provisioned, over simulated time.
 
+    One that goes by load has besides ``begin(outstanding)``, which is called once a run with a function that tells the
+    pool's unfinished requests, and returns the plan of that run. It is then asked at every change, in order of time.
+
     Attributes:
-        least, most: of all times.
+        least, most: that it asks for whatever the load. What exceeds the pool's replicas is not there to be had.
     """
 
     @property
@@ -100,6 +104,55 @@ class StepPlan:
         """See `Plan.next_change`."""
         later = bisect_right(self._from, t_s)
         return self._from[later] if later < len(self._from) else math.inf
+
+
+class LoadPlan:
+    """Replicas that follow the load: enough for the requests outstanding, and fewer only after a while.
+
+    Every `every_s`, as many are wanted as keep the mean number of unfinished requests a replica at
+    `outstanding_per_replica` or below. More begin at once (and boot); fewer remain once no look within `down_after_s`
+    has wanted more.
+
+    Args:
+        outstanding_per_replica: requests sent to the pool and unfinished, waiting ones included, for each replica.
+        least: replicas that are always provisioned; one at least, for a pool without any takes no requests.
+        every_s: between two looks [s]; down_after_s: how long fewer must be enough [s].
+
+    Source: Kubernetes, horizontal pod autoscaling: ceil(current value / target value), a look every 15 s, fewer by the
+    highest number wanted in the last 300 s. Its tolerance of 10 % and its limits on the pace of change are left out.
+    """
+
+    def __init__(
+        self, outstanding_per_replica: float, least: int = 1, every_s: float = 15.0, down_after_s: float = 300.0
+    ) -> None:
+        self._target = number("plan.outstanding_per_replica", outstanding_per_replica, "a number > 0", above=0.0)
+        self.least = self.most = whole("plan.least", least, "a whole number of replicas >= 1", low=1)
+        self._every_s = number("plan.every_s", every_s, "a time > 0 s", above=0.0)
+        self._down_after_s = number("plan.down_after_s", down_after_s, "a time >= 0 s", low=0.0)
+        self._outstanding: Callable[[], int] | None = None
+        self._wanted: deque[tuple[float, int]] = deque()  # (when, how many) of looks, each of more than all later ones
+
+    def begin(self, outstanding: Callable[[], int]) -> LoadPlan:
+        """See `Plan`."""
+        made = LoadPlan(self._target, self.least, self._every_s, self._down_after_s)
+        made._outstanding = outstanding
+        return made
+
+    def at(self, t_s: float) -> float:
+        """See `Plan.at`; without a run, the least."""
+        load = 0 if self._outstanding is None else self._outstanding()
+        now = max(self.least, math.ceil(load / self._target))
+        wanted = self._wanted
+        while wanted and wanted[-1][1] <= now:
+            wanted.pop()
+        wanted.append((t_s, now))
+        while wanted[0][0] < t_s - self._down_after_s:
+            wanted.popleft()
+        return float(wanted[0][1])
+
+    def next_change(self, t_s: float) -> float:
+        """See `Plan.next_change`."""
+        return (math.floor(t_s / self._every_s + 1e-9) + 1) * self._every_s
 
 
 def check_plan(key: str, pool: Pool) -> None:

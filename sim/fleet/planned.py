@@ -52,7 +52,8 @@ class PlannedPool(ReplicaPool):
         self._boots: list[tuple[int, float]] = []  # replica, and when it began to boot
         self._next_s = 0.0
         plan: Any = self.spec.plan
-        self._plan = plan
+        begin = getattr(plan, "begin", None)
+        self._plan = plan if begin is None else begin(lambda: self.outstanding)
         self.up, self.replicas = False, 1
         self.may_fail = bool(plan.least == 0)
 

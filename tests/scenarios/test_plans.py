@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sim.fleet.plan import ClockPlan, StepPlan
+from sim.fleet.plan import ClockPlan, LoadPlan, StepPlan
 from tests.scenarios.command import QUICK, run
 from tests.scenarios.records import one_line
 from tests.scenarios.test_build import built
@@ -15,7 +15,7 @@ from tests.scenarios.test_build import built
 HOURS = ",".join(["1"] * 12 + ["2"] * 12)
 
 
-def test_both_forms_build() -> None:
+def test_all_forms_build() -> None:
     by_clock = built(
         "fleet=single", "fleet.replicas=2", f"fleet.plan={{hours:[{HOURS}],zone:UTC}}", "start_utc=2024-06-03"
     )
@@ -25,6 +25,11 @@ def test_both_forms_build() -> None:
     (pool,) = built("fleet=single", "fleet.replicas=2", "fleet.plan=[[0,1],[60,2]]", "fleet.boot_s=30").fleet.pools
     assert isinstance(pool.plan, StepPlan)
     assert (pool.plan.at(59.0), pool.plan.at(60.0), pool.boot_s) == (1.0, 2.0, 30.0)
+    (pool,) = built(
+        "fleet=single", "fleet.replicas=2", "fleet.plan={outstanding_per_replica: 8, every_s: 20}"
+    ).fleet.pools
+    assert isinstance(pool.plan, LoadPlan)
+    assert (pool.plan.least, pool.plan.next_change(20.0)) == (1, 40.0)
 
 
 def test_a_run_pays_rent_for_what_the_plan_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -49,6 +54,11 @@ def test_a_run_pays_rent_for_what_the_plan_has(tmp_path: Path, capsys: pytest.Ca
             ["fleet.plan.when=1", "no such key"],
         ),
         ("fleet.plan={hours:[1,2],zone:UTC,start_utc:'2024-06-03'}", ["fleet.plan.hours", "24 values"]),
+        ("fleet.plan={least:1}", ["fleet.plan.outstanding_per_replica"]),
+        ("fleet.plan={outstanding_per_replica:8,most:4}", ["fleet.plan.most=4", "no such key"]),
+        ("fleet.plan={outstanding_per_replica:none}", ["fleet.plan.outstanding_per_replica='none'"]),
+        ("fleet.plan={outstanding_per_replica:8,least:2}", ["fleet.plan=2", "replicas (1)"]),
+        ("fleet.plan.least=2", ["fleet.plan.least='2'", "outstanding_per_replica"]),
         ("fleet.boot_s=-1", ["fleet.boot_s=-1"]),
     ],
 )

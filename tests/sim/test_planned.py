@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sim import Constant, Fleet, InputError, Owned, Rent, Site
 from sim.accounting.ledger import rates_of
 from sim.accounting.provision import planned_spans
-from sim.fleet.plan import ClockPlan, StepPlan
+from sim.fleet.plan import ClockPlan, LoadPlan, StepPlan
 from sim.results import STATUSES
 from sim.routing import LeastOutstanding, RoundRobin, Spillover
 from tests.sim.conftest import Case, Spy, cases, fleet_of, owned, pool, simulate
@@ -147,6 +147,41 @@ def test_a_plan_of_every_day_does_not_keep_a_run_going() -> None:
     assert result.pools[0].provisioned_s == pytest.approx(result.end_s + (result.end_s - 3600.0))
 
 
+def test_replicas_follow_the_load_up_at_once_and_down_after_a_while() -> None:
+    spec = pool(replicas=3, plan=LoadPlan(2.0, every_s=1.0, down_after_s=3.0), cost=Rent(3600.0))
+    # one until 1 s, when four more are there: five for two each are three replicas; all have ended before 2 s
+    rows = [(0.0, 10, 2), *[(0.9, 10, 40)] * 5, (9.5, 10, 2)]
+    result = simulate(fleet_of(spec, **FLEET), rows, horizon_s=12.0, timeline_bin_s=1.0)
+    ends = result.requests["arrival_s"] + result.requests["e2e_s"]
+    assert 1.0 < ends[1:6].max() < 2.0
+    # wanted at 0, 1, 2, ...: 1, 3, 1, 1, 1, ...; the 3 of 1 s counts up to the look at 4 s
+    assert result.timeline["replicas"].tolist() == [1.0] + [3.0] * 4 + [1.0] * 7
+    assert result.pools[0].provisioned_s == pytest.approx(12.0 + 2 * 4.0)
+    assert sum((result.pools[0].cost_usd or {}).values()) == pytest.approx(20.0)
+
+
+def test_a_plan_by_load_begins_anew_in_every_run_and_gets_no_more_than_there_is() -> None:
+    spec = pool(replicas=2, plan=LoadPlan(0.5, every_s=0.05, down_after_s=100.0), boot_s=0.2)
+    rows = [(0.01 * i, 10, 60) for i in range(40)]
+    first, second = (simulate(fleet_of(spec, **FLEET), rows, horizon_s=5.0) for _ in range(2))
+    assert first.pools[0].provisioned_s == second.pools[0].provisioned_s == pytest.approx(5.0 + 4.95)
+    assert first.pools[0].boot_s == pytest.approx(0.4)
+    assert (first.requests["e2e_s"] == second.requests["e2e_s"]).all()
+
+
+def test_following_the_load_lies_between_one_replica_and_all() -> None:
+    rows = [(2.0 * i + 0.02 * j, 50, 30) for i in range(20) for j in range(30 * (i % 5 == 0) + 1)]
+    plans = {"one": StepPlan([[0, 1]]), "load": LoadPlan(4.0, every_s=0.1, down_after_s=1.0), "all": None}
+    runs = {
+        name: simulate(fleet_of(pool(replicas=4, plan=plan), **FLEET), rows, horizon_s=40.0)
+        for name, plan in plans.items()
+    }
+    hours = [runs[name].pools[0].provisioned_s for name in plans]
+    waits = [runs[name].requests["e2e_s"].mean() for name in plans]
+    assert hours[0] < hours[1] < 0.5 * hours[2]
+    assert waits[0] > waits[1] >= waits[2]
+
+
 def test_the_timeline_has_the_replicas_and_their_power() -> None:
     spec = planned([[0, 1], [40, 3], [60, 1]], boot_s=1.0)
     result = simulate(fleet_of(spec, **FLEET), [(0.0, 10, 2), (99.0, 10, 2)], horizon_s=100.0, timeline_bin_s=10.0)
@@ -166,6 +201,12 @@ def test_the_timeline_has_the_replicas_and_their_power() -> None:
         (lambda: ClockPlan([1] * 23, "UTC", "2024-01-01"), "plan.hours"),
         (lambda: ClockPlan([1] * 24, "Mars", "2024-01-01"), "plan.zone='Mars'"),
         (lambda: ClockPlan([1] * 24, "UTC", None), "plan.start_utc"),
+        (lambda: LoadPlan(0), "plan.outstanding_per_replica=0"),
+        (lambda: LoadPlan("8"), "plan.outstanding_per_replica='8'"),
+        (lambda: LoadPlan(8, least=0), "plan.least=0"),
+        (lambda: LoadPlan(8, every_s=0), "plan.every_s=0"),
+        (lambda: LoadPlan(8, down_after_s=-1), "plan.down_after_s=-1"),
+        (lambda: pool(replicas=2, plan=LoadPlan(8, least=3)), "pools.pool.plan=3"),
         (lambda: planned([[0, 4]]), "pools.pool.plan=4"),
         (lambda: planned([[0, 0]]), "pools.pool.plan=0"),
         (lambda: planned([[0, 1]], outages=((1.0, 2.0),)), "pools.pool.outages"),
@@ -190,7 +231,10 @@ def with_plans(draw: st.DrawFn) -> Case:
             least = draw(st.sampled_from([1, 1, 0]))
             counts = [draw(st.integers(least, spec.replicas)) for _ in range(len(times) + 1)]
             counts[-1] = max(counts[-1], 1)
-            plan = StepPlan([[t, n] for t, n in zip([0.0, *sorted(times)], counts)])
+            plan: Any = StepPlan([[t, n] for t, n in zip([0.0, *sorted(times)], counts)])
+            if draw(st.booleans()):
+                target, after_s = draw(st.sampled_from([0.5, 2.0])), draw(st.sampled_from([0.0, 0.1]))
+                plan = LoadPlan(target, every_s=draw(st.sampled_from([0.01, 0.3])), down_after_s=after_s)
             pools.append(replace(spec, plan=plan, boot_s=draw(st.sampled_from([0.0, 0.0, 0.05]))))
         sites.append(replace(site, pools=tuple(pools)))
     return Case(Fleet(tuple(sites), case.fleet.links), case.rows, case.settings, Spy(case.spy.router))
