@@ -52,20 +52,22 @@ class Spillover:
         """Return a preferred pool with room, else one of the others, else a preferred one that is full."""
         preferred = self._preferred.holding(request)
         best = least_outstanding(preferred)
-        if best is None or self._has_room(best):
-            return best if best is not None else least_outstanding(self._others.holding(request))
-        roomy = least_outstanding([pool for pool in preferred if self._has_room(pool)])
-        if roomy is None:
-            roomy = least_outstanding(self._others.holding(request))
-        return roomy if roomy is not None else best
+        if best is None:
+            return least_outstanding(self._others.holding(request))
+        if self._has_room(best) and not best.kv_exceeds(self._kv_use):
+            return best
+        roomy = [pool for pool in preferred if pool is not best and self._has_room(pool)]
+        pool = least_outstanding(roomy)
+        while pool is not None and pool.kv_exceeds(self._kv_use):  # asked of the best alone: it may ask replicas
+            roomy.remove(pool)
+            pool = least_outstanding(roomy)
+        if pool is None:
+            pool = least_outstanding(self._others.holding(request))
+        return pool if pool is not None else best
 
     def _has_room(self, pool: PoolView) -> bool:
         replicas = pool.replicas
-        return (
-            pool.outstanding < self._outstanding * replicas
-            and pool.waiting <= self._waiting * replicas
-            and not pool.kv_exceeds(self._kv_use)
-        )
+        return pool.outstanding < self._outstanding * replicas and pool.waiting <= self._waiting * replicas
 
 
 class LengthThreshold:
