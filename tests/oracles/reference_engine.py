@@ -282,7 +282,7 @@ class ReferenceEngine:
             self.arrived.append(self.coming.pop(0))
 
     def let_go(self, t: float) -> None:
-        for job in [*self.running, *self.waiting, *self.arrived]:
+        for job in sorted([*self.running, *self.waiting, *self.arrived], key=lambda job: job.cancel_s):
             if job.cancel_s <= t:
                 self.drop(job, CANCELLED)
 

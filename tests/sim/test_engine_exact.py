@@ -237,8 +237,22 @@ CANCELLED_WHILE_SWAPPED_OUT = {
 }  # fmt: skip
 
 
+#: Two are cancelled in one step, the later comer first: its adapter has been unused for longer, and is the first to go.
+CANCELLED_IN_ANOTHER_ORDER = {
+    **AT_THE_LIMIT, "budget": 4, "max_seqs": 4, "blocks": 4, "headroom_w": 1e9,
+    "jobs": [
+        (0.0, 1, output, 0, (i,), Traits(adapter=adapter), cancel_s)
+        for i, (output, adapter, cancel_s) in enumerate(
+            [(2, 2, 1.6e-5), (1, 0, math.inf), (1, 0, math.inf), (2, 3, 1.5e-5), *[(1, 0, math.inf)] * 4,
+             (1, 1, math.inf), (1, 2, math.inf)])
+    ],
+    "rules": Rules(adapter_slots=2, adapter_load_s=0.02),
+}  # fmt: skip
+
+
 @example(AT_THE_LIMIT)
 @example(CANCELLED_WHILE_SWAPPED_OUT)
+@example(CANCELLED_IN_ANOTHER_ORDER)
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(scenarios())
 def test_fast_forward_equals_reference(case: dict) -> None:
