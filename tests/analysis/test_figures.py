@@ -52,6 +52,18 @@ def test_one_column_stacks_the_panels(name: str, result: Result) -> None:
     assert len({axes.get_subplotspec().colspan.start for axes in figure.axes}) == 1
 
 
+def test_replicas_are_shown_where_a_plan_changes_them() -> None:
+    run = make_result()
+    assert [axes.get_title(loc="left") for axes in draw("load", run).axes][-1] == "Token rate"
+    run.timeline["replicas"][BINS // 2 : BINS] = 1.0  # half the bins of the first pool, which has two
+    panel = draw("load", run).axes[-1]
+    assert panel.get_title(loc="left") == "Replicas"
+    ends = [patch.get_path().vertices[:, 1].max() for patch in panel.patches] or [
+        line.get_ydata().max() for line in panel.lines
+    ]
+    assert max(ends) == 2.0
+
+
 def test_nothing_overlaps_or_is_clipped(result: Result) -> None:
     for name in NAMES:
         for width in (style.PAGE, style.ONE_COLUMN):
