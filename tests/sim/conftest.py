@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -125,13 +126,18 @@ class ListWorkload:
         return float(len(self.rows))
 
 
+@cache
+def _edges(period: float, last: float) -> list[float]:
+    return [i * period for i in range(math.ceil(last / period))]
+
+
 class StepSignal:
     """Intensity that changes every `period` seconds; slow and obvious."""
 
     basis, source = "lca", "test"
 
     def __init__(self, period: float, values: Sequence[float], last: float = 2e4) -> None:
-        self.edges = [i * period for i in range(math.ceil(last / period))]
+        self.edges = _edges(period, last)
         self.values = values
 
     def at(self, t_s: float) -> float:
