@@ -15,36 +15,17 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from scenarios import cli
 from scenarios.schema import list_of, text
 from scenarios.settings import arguments_of, pairs, plain_value
-from scenarios.size_inference import ServingPlan, plan_serving
+from scenarios.size_inference import plan_serving
 from scenarios.size_inputs import JOBS, SizeInputs, place_of, read_inputs
+from scenarios.size_tables import Sized, many_models, notes, one_model, size_json, sizes
 from scenarios.size_training import JobPlan, plan_job
 from sim.errors import InputError
-from sim.hardware.model import Model
-
-
-@dataclass(frozen=True, slots=True)
-class Sized:
-    """One model on one kind of xPU.
-
-    Attributes:
-        model, xpu: which; xpu by id.
-        jobs: plans of training, fine-tuning and adapters by name, those that can be done.
-        serving: the plan of inference, or None.
-        refused: why others are missing, by name.
-    """
-
-    model: Model
-    xpu: str
-    jobs: Mapping[str, JobPlan]
-    serving: ServingPlan | None
-    refused: Mapping[str, InputError]
 
 
 def size_model(name: str, inputs: SizeInputs) -> Sized:
@@ -82,7 +63,6 @@ def main(argv: Sequence[str]) -> int:
         _write(sized, out)
     if arguments.json:
         from analysis.metrics import plain
-        from scenarios.size_tables import size_json
 
         print(json.dumps(plain(size_json(sized, inputs)), indent=2, allow_nan=False))
         return 0
@@ -118,19 +98,17 @@ def _check(sized: Sequence[Sized], given: Mapping[str, Any]) -> None:
 
 def _print(sized: Sequence[Sized], inputs: SizeInputs) -> None:
     from analysis.agreement import print_table
-    from scenarios import size_tables
 
     if len(sized) == 1:
-        print_table(*size_tables.one_model(sized[0]))
+        print_table(*one_model(sized[0]))
     else:
-        print_table(*size_tables.many_models(sized))
-    print("\n".join(size_tables.notes(sized, inputs)))
+        print_table(*many_models(sized))
+    print("\n".join(notes(sized, inputs)))
 
 
 def _write(sized: Sequence[Sized], out: Path) -> None:
     """The figure and the numbers it shows, in a folder that appears when it is whole."""
     from analysis.plots.sizing import write
-    from scenarios.size_tables import sizes
     from scenarios.store import whole_or_nothing
 
     try:

@@ -1,22 +1,40 @@
-"""What `hybridfleet size` found, as tables and as JSON."""
+"""What `hybridfleet size` found: of one model and of several, as tables and as JSON."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from scenarios.size_inference import ServingPlan
 from scenarios.size_inputs import JOBS, SizeInputs
 from scenarios.size_training import JobPlan
 from scenarios.validation_tables import Table
+from sim.errors import InputError
+from sim.hardware.model import Model
 from sim.units import GB, JOULES_PER_KWH
-
-if TYPE_CHECKING:
-    from scenarios.size import Sized
 
 NAMES = {"training": "training", "fine_tuning": "full fine-tuning", "lora": "LoRA", "inference": "inference"}
 NOTHING, UNKNOWN = "–", "unknown"
 _DAY_S = 86400.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sized:
+    """One model on one kind of xPU.
+
+    Attributes:
+        model, xpu: which; xpu by id.
+        jobs: plans of training, fine-tuning and adapters by name, those that can be done.
+        serving: the plan of inference, or None.
+        refused: why others are missing, by name.
+    """
+
+    model: Model
+    xpu: str
+    jobs: Mapping[str, JobPlan]
+    serving: ServingPlan | None
+    refused: Mapping[str, InputError]
 
 
 def one_model(sized: Sized) -> Table:

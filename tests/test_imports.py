@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -70,6 +71,37 @@ def test_the_rule_can_fail() -> None:
     assert not allowed("sim", engine, "yaml")
     assert not allowed("analysis", engine, "sim.simulation.run")
     assert allowed("analysis", engine, "sim.results.Result")
+
+
+def needs(path: Path, modules: set[str]) -> set[str]:
+    """Modules that a file imports when it runs, wherever in the file; those for annotations alone are left out."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            node.body = []
+    names = {
+        name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+        for name in (f"{node.module}.{alias.name}", str(node.module))
+    }
+    return names & modules
+
+
+def test_no_module_needs_itself_by_way_of_others() -> None:
+    paths = {
+        path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__"): path
+        for package in INSIDE
+        for path in sources(package)
+    }
+    packages = {name for name, path in paths.items() if path.stem == "__init__"}
+    graph = {name: needs(path, paths.keys() - packages) for name, path in paths.items()}
+    assert "sim.fleet.pool" in graph["sim.fleet.replicas"]
+    list(graphlib.TopologicalSorter(graph).static_order())  # a circle is an error that names it
+    graph["sim.units"].add("scenarios.run")
+    with pytest.raises(graphlib.CycleError):
+        list(graphlib.TopologicalSorter(graph).static_order())
 
 
 @pytest.mark.parametrize("module", ["sim", "scenarios.cli", "scenarios.build", "scenarios.store"])

@@ -2,29 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
-from analysis.study import Chart, Claim, Outcome, Table
+from analysis.study import Outcome
 from scenarios.schema import Section, integer, text
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What one question found."""
-
-    claims: list[Claim]
-    tables: list[Table]
-    charts: list[Chart]
-
-
-@dataclass(frozen=True, slots=True)
-class Common:
-    """What all questions share: the seed, processes side by side, and the user's own folders."""
-
-    seed: int
-    processes: int
-    search: tuple[Path, ...]
+from scenarios.studies import question_documents, question_hybrid, question_qoe, question_sizes
+from scenarios.studies.question_common import Common
 
 
 def run(preset: Section, search: tuple[Path, ...]) -> Outcome:
@@ -33,8 +16,6 @@ def run(preset: Section, search: tuple[Path, ...]) -> Outcome:
     Raises:
         InputError: an input that cannot be used.
     """
-    from scenarios.studies import question_documents, question_hybrid, question_qoe, question_sizes
-
     preset.need("program", text)
     title = preset.need("title", text)
     common = Common(preset.need("seed", integer()), preset.need("processes", integer(1)), search)

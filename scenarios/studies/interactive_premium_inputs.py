@@ -11,7 +11,7 @@ from scenarios.entries import Catalogue
 from scenarios.schema import Section, anything, boolean, integer, list_of, number, text
 from scenarios.size_inputs import scenario_file
 from scenarios.studies.capacity import Bounds
-from scenarios.studies.interactive_premium import MODES, TIMES, Logged, Setup, Study
+from scenarios.studies.interactive_premium_study import MODES, TIMES, Logged, Setup, Study
 from sim.errors import InputError
 from sim.workload.lengths import LogNormal
 

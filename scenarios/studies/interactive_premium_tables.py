@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from analysis.study import FAILS, HOLDS, PARTLY, Cell, Chart, Claim, Table
-from scenarios.studies.interactive_premium import INTERACTIVE, MODES, OFFLINE, SERVER, Found, Study
+from scenarios.studies.interactive_premium_study import INTERACTIVE, MODES, OFFLINE, SERVER, Found, Study
 from scenarios.studies.interactive_premium_varied import Moved
 from sim.units import SECONDS_PER_HOUR
 

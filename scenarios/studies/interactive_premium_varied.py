@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from analysis.study import Chart, Table
 from scenarios.schema import Section, integer, number, text
 from scenarios.studies.capacity import side_by_side
-from scenarios.studies.interactive_premium import (
+from scenarios.studies.interactive_premium_inputs import POSITIVE
+from scenarios.studies.interactive_premium_study import (
     ABOVE,
     INTERACTIVE,
     MODES,
@@ -19,7 +20,6 @@ from scenarios.studies.interactive_premium import (
     Setup,
     Study,
 )
-from scenarios.studies.interactive_premium_inputs import POSITIVE
 from scenarios.studies.varied import Way, Ways
 from sim.workload.lengths import LogNormal
 

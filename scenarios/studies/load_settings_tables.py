@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from itertools import pairwise
 
 from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Cell, Chart, Claim, Table
-from scenarios.studies.load_settings import FREE, Runs, Study, least, mean_saving, saving
+from scenarios.studies.load_settings_study import FREE, Runs, Study, least, mean_saving, saving
 
 _SAME = 0.01  #: share of the energy that counts as no saving
 

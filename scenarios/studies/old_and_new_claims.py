@@ -7,7 +7,7 @@ from itertools import product
 
 from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Claim
 from scenarios.studies.equal_batch import PHASES, pool_of, room
-from scenarios.studies.old_and_new import ALONE, NEW, OLD, WITH_HOST, Setup, Study
+from scenarios.studies.old_and_new_study import ALONE, NEW, OLD, WITH_HOST, Setup, Study
 from scenarios.studies.old_and_new_tables import shares_of
 from sim.hardware.model import Model
 

@@ -7,7 +7,7 @@ from itertools import pairwise, product
 
 from analysis.study import Cell, Chart, Table
 from scenarios.studies.equal_batch import PHASES
-from scenarios.studies.old_and_new import ALONE, NEW, OLD, WITH_HOST, Setup, Study
+from scenarios.studies.old_and_new_study import ALONE, NEW, OLD, WITH_HOST, Setup, Study
 from sim.hardware.model import Model
 
 

@@ -11,7 +11,7 @@ from analysis.study import Cell, Chart, Table
 from scenarios.entries import Catalogue
 from scenarios.schema import Section, anything, integer, number, text
 from scenarios.studies.equal_batch import PHASES
-from scenarios.studies.old_and_new import ALONE, NEW, OLD, Setup, Study, embodied, with_host
+from scenarios.studies.old_and_new_study import ALONE, NEW, OLD, Setup, Study, embodied, with_host
 from scenarios.studies.varied import Way, Ways
 from sim.accounting.embodied import in_second_life
 from sim.errors import InputError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Cell, Chart, Claim, Table
-from scenarios.studies.phase_split import (
+from scenarios.studies.phase_split_study import (
     BASE_NEW,
     BASE_OLD,
     COST,

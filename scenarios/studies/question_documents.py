@@ -12,7 +12,7 @@ from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Cell, Chart, Claim, T
 from scenarios.schema import Section, integer, list_of, number, one_of, text
 from scenarios.size_inputs import place_of, read_inputs
 from scenarios.size_training import plan_job
-from scenarios.studies.four_questions import Answer, Common
+from scenarios.studies.question_common import Answer, Common
 from scenarios.studies.scenario_runs import Scenario, Seen, observe_all
 from sim.errors import InputError
 

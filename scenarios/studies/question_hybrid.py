@@ -11,7 +11,7 @@ from scenarios.build_site import intensity_of
 from scenarios.entries import Catalogue
 from scenarios.schema import Section, integer, list_of, number, text
 from scenarios.studies.capacity import side_by_side
-from scenarios.studies.four_questions import Answer, Common
+from scenarios.studies.question_common import Answer, Common
 from scenarios.studies.scenario_runs import PoolTook, Scenario, Seen, observe
 from scenarios.studies.varied import Ways
 from scenarios.trials import Trial

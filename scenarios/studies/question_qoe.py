@@ -9,7 +9,7 @@ from itertools import pairwise, product
 
 from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Cell, Chart, Claim, Table
 from scenarios.schema import Section, integer, list_of, number, text
-from scenarios.studies.four_questions import Answer, Common
+from scenarios.studies.question_common import Answer, Common
 from scenarios.studies.scenario_runs import Scenario, Seen, observe_all
 from sim.errors import InputError
 

@@ -9,12 +9,12 @@ from typing import Any
 
 from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Cell, Chart, Claim, Table
 from scenarios.schema import Section, anything, integer, list_of, text
-from scenarios.size import Sized, size_model
+from scenarios.size import size_model
 from scenarios.size_inputs import place_of, read_inputs
-from scenarios.size_tables import sizes
+from scenarios.size_tables import Sized, sizes
 from scenarios.size_training import plan_job
 from scenarios.studies.capacity import side_by_side
-from scenarios.studies.four_questions import Answer, Common
+from scenarios.studies.question_common import Answer, Common
 from sim.errors import InputError
 
 JOBS = ("training", "fine_tuning", "lora", "inference")

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from scenarios.schema import Section
-from scenarios.studies import phase_split
+from scenarios.studies import phase_split_study as phase_split
 from scenarios.studies.capacity import around
 from scenarios.studies.phase_clusters import Cluster, Machines
 from sim.hardware import catalogue
