@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from sim import run, simulation
+from sim import closing, run
 from sim.routing import LeastOutstanding
 from sim.serving.decode_set import DecodeSet
 from sim.serving.spans import Spans
@@ -48,10 +48,10 @@ def seconds(workload: Any) -> float:
     return time.process_time() - start
 
 
-def main(pairs: int) -> None:
-    """Measure and print."""
-    workload = common_trace()
-    whole = simulation.request_columns
+def main(pairs: int, workload: Any = None) -> None:
+    """Measure on the common trace, or on a workload of one's own, and print."""
+    workload = common_trace() if workload is None else workload
+    whole = closing.request_columns
     names = list(_columns(workload))
     whole_commit, whole_settle = Spans.commit, DecodeSet.settle
     bare_commit = without_lines(Spans.commit, KEEPING)
@@ -62,10 +62,10 @@ def main(pairs: int) -> None:
     rows = []
     for _ in range(pairs):
         with_shares = seconds(workload)
-        simulation.request_columns = no_columns
+        closing.request_columns = no_columns
         Spans.commit, DecodeSet.settle = bare_commit, lambda self, seq: None  # type: ignore[method-assign, assignment]
         without = seconds(workload)
-        simulation.request_columns = whole
+        closing.request_columns = whole
         Spans.commit, DecodeSet.settle = whole_commit, whole_settle  # type: ignore[method-assign]
         rows.append((with_shares, without))
     added = [one / other - 1.0 for one, other in rows]
@@ -79,15 +79,15 @@ def main(pairs: int) -> None:
 def _columns(workload: Any) -> dict[str, Any]:
     """The accounting columns of a run; it also warms up."""
     found: dict[str, Any] = {}
-    whole = simulation.request_columns
+    whole = closing.request_columns
 
     def kept(*arguments: Any) -> Any:
         found.update(whole(*arguments))
         return dict(found)
 
-    simulation.request_columns = kept
+    closing.request_columns = kept
     run(fleet(1), workload, LeastOutstanding(), seed=1)
-    simulation.request_columns = whole
+    closing.request_columns = whole
     return found
 
 

@@ -150,7 +150,7 @@ class Timed:
         return pool
 
 
-def decisions(name: str, **settings: Any) -> dict[str, float]:
+def decisions(name: str, requests: int = 20_000, **settings: Any) -> dict[str, float]:
     """Routing decisions on 1,000 replicas at 20 sites, half of them edge sites; `wall_s` is their CPU time alone."""
     from dataclasses import replace
 
@@ -163,7 +163,7 @@ def decisions(name: str, **settings: Any) -> dict[str, float]:
         for i in range(10)
     ]
     router = Timed(getattr(routing, name)(**settings))
-    result = run(Fleet(sites), synthetic(20_000, 8_000.0), router, seed=1)
+    result = run(Fleet(sites), synthetic(requests, 8_000.0), router, seed=1)
     return {"requests": len(result), "wall_s": router.wall_s}
 
 
@@ -195,15 +195,15 @@ def _write_trace(path: Path) -> None:
                 file.write("{},{},{}\n".format(*row))
 
 
-def results(figures: bool) -> dict[str, float]:
-    """What tables and summary (or figures) of 20,000 requests add to a run."""
+def results(figures: bool, requests: int = 20_000) -> dict[str, float]:
+    """What tables and summary (or figures) add to a run."""
     from analysis.figures import write_figures
     from analysis.metrics import summarize
     from scenarios.store import write_run
     from sim import run
     from sim.routing import LeastOutstanding
 
-    result = run(fleet(2), synthetic(20_000, 8.0), LeastOutstanding(), seed=1)
+    result = run(fleet(2), synthetic(requests, 8.0), LeastOutstanding(), seed=1)
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
         if figures:
