@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from analysis.load import Run
 from analysis.view import view
 from sim.results import Result
-
-if TYPE_CHECKING:
-    pass
 
 #: Names of the figures, in the order of a report.
 NAMES = ("latency", "qoe", "breakdown", "power", "load")

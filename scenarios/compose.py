@@ -120,11 +120,10 @@ def compose(arguments: Namespace, task: Callable[[Job], None]) -> None:
     Raises:
         InputError: Hydra cannot make a configuration of it.
     """
-    plain = not arguments.multirun and not arguments.cfg and not any(map(_is_hydras, arguments.overrides))
-    if plain and arguments.config_dir is None:
-        task(composed(arguments.overrides))
-    else:
+    if arguments.multirun or arguments.cfg or any(map(_is_hydras, arguments.overrides)):
         _hydra_main(arguments, task)
+    else:
+        task(composed(arguments.overrides, arguments.config_dir))
 
 
 def composed(overrides: Sequence[str], config_dir: Path | None = None) -> Job:
@@ -139,8 +138,7 @@ def composed(overrides: Sequence[str], config_dir: Path | None = None) -> Job:
 
     if config_dir is not None:  # goes before the package's own folder, which only Hydra's program can arrange
         jobs: list[Job] = []
-        plain = {"multirun": False, "cfg": None, "resolve": False, "package": None}
-        _hydra_main(Namespace(overrides=list(overrides), config_dir=config_dir, **plain), jobs.append)
+        _hydra_main(Namespace(overrides=overrides, config_dir=config_dir, multirun=False, cfg=None), jobs.append)
         return jobs[0]
     check_overrides(overrides)
     try:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from scenarios.entries import Catalogue
-from scenarios.schema import Check, Section, number, text
+from scenarios.schema import POSITIVE, Check, Section, number, text
 from scenarios.size_inputs import SizeInputs, dotted, put, read_inputs
 from sim.accounting.lifecycle import QUANTITIES, Amount, Interval, interval
 from sim.errors import InputError
@@ -76,7 +76,6 @@ def read_life(given: Mapping[str, Any], search: Sequence[Path] = ()) -> LifeInpu
             others[key] = value
     top = Section(values, "")
     service = top.child("service")
-    above = number("a number > 0", above=0.0)
     amounts = _given(top.child("given"))
     model, sizing, published = _sizing(given, others, amounts, search, dotted(values))
     return LifeInputs(
@@ -85,10 +84,10 @@ def read_life(given: Mapping[str, Any], search: Sequence[Path] = ()) -> LifeInpu
         top,
         service.need("years", number("a number of years in (0, 100]", above=0.0, high=100.0)),
         service.need("growth_per_year", number("a share > -1, at most 10", above=-1.0, high=10.0)),
-        service.get("tokens_per_day", above, None),
-        service.get("tokens_per_answer", above, None),
+        service.get("tokens_per_day", POSITIVE, None),
+        service.get("tokens_per_answer", POSITIVE, None),
         amounts,
-        top.child("published").get("answers", above, None),
+        top.child("published").get("answers", POSITIVE, None),
         model,
         sizing,
         published,

@@ -139,6 +139,11 @@ def number(accepted: str, low: float = -math.inf, above: float = -math.inf, high
     return check
 
 
+POSITIVE = number("a number > 0", above=0.0)
+SHARE = number("a share in (0, 1]", above=0.0, high=1.0)
+COUNT = integer(1)
+
+
 def one_of(*names: str) -> Check[str]:
     """One of a few words."""
 

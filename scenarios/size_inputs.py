@@ -13,7 +13,20 @@ import yaml
 from scenarios.build_fleet import build_fleet
 from scenarios.deployment import POOL_KEYS, plain_keys
 from scenarios.entries import Catalogue
-from scenarios.schema import Check, Section, boolean, integer, list_of, nearest, number, one_line, one_of, text
+from scenarios.schema import (
+    POSITIVE,
+    SHARE,
+    Check,
+    Section,
+    boolean,
+    integer,
+    list_of,
+    nearest,
+    number,
+    one_line,
+    one_of,
+    text,
+)
 from sim.accounting.job import JobRates, job_rates
 from sim.errors import InputError
 from sim.fleet.spec import Pool, Site
@@ -25,8 +38,6 @@ from sim.units import BYTES_PER_VALUE
 GROUP = "sizing"
 JOBS = ("training", "fine_tuning", "lora")
 OWN_KEYS = ("sizing", "slo", "out")
-_POSITIVE: Check[float] = number("a number > 0", above=0.0)
-_SHARE: Check[float] = number("a share in (0, 1]", above=0.0, high=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +146,9 @@ def read_inputs(
         _layout(layout),
         layout.get("tp", integer(1), None),
         _state(top.child("states")),
-        layout.need("utilization", _SHARE),
+        layout.need("utilization", SHARE),
         layout.need("attention", boolean),
-        top.need("power_share", _SHARE),
+        top.need("power_share", SHARE),
         node.need("xpus", integer(1)),
         node.need("price_ratio", number("a ratio of at least 1", low=1.0)),
         slo,
@@ -175,11 +186,11 @@ def dotted(values: Mapping[str, Any], prefix: str = "") -> list[str]:
 def _job(name: str, job: Section) -> JobAsk:
     return JobAsk(
         name,
-        job.get("tokens", _POSITIVE, None),
-        job.get("tokens_per_param", _POSITIVE, None),
+        job.get("tokens", POSITIVE, None),
+        job.get("tokens_per_param", POSITIVE, None),
         job.need("sequence", integer(1)),
-        job.need("mfu", _SHARE),
-        job.need("days", _POSITIVE),
+        job.need("mfu", SHARE),
+        job.need("days", POSITIVE),
         job.get("xpus", integer(1), None),
     )
 
@@ -195,11 +206,11 @@ def _lora(lora: Section) -> LoraAsk:
 
 def _inference(inference: Section) -> InferenceAsk:
     ask = InferenceAsk(
-        inference.need("rate", _POSITIVE),
+        inference.need("rate", POSITIVE),
         inference.need("lengths", text),
         inference.get("prompt", integer(1), None),
         inference.get("output", integer(2), None),
-        inference.need("attainment", _SHARE),
+        inference.need("attainment", SHARE),
         inference.need("requests", integer(50)),
         inference.get("seed", integer(), 0),
     )

@@ -10,7 +10,7 @@ from typing import Any
 from analysis.agreement import Section as Compared
 from analysis.agreement import beside, pair_cells, percent
 from scenarios.entries import Catalogue
-from scenarios.schema import Section, number
+from scenarios.schema import POSITIVE, Section, number
 from sim.accounting.training_run import RunFootprint, embodied_per_xpu_hour, run_footprint
 from sim.errors import InputError
 from sim.hardware import catalogue
@@ -120,7 +120,7 @@ def _embodied(made: Section) -> float:
     grams = embodied_per_xpu_hour(
         made.need("xpu_kg", mass),
         made.need("server_kg", mass),
-        made.need("xpus_per_server", number("a number > 0", above=0.0)),
+        made.need("xpus_per_server", POSITIVE),
         made.need("lifetime_years", years),
         made.need("utilization", share),
     )
@@ -149,7 +149,7 @@ def _compare(values: Any, model: Model, hours: float, footprint: RunFootprint | 
 
 
 def _positive(values: Any, key: str) -> float:
-    return number("a number > 0", above=0.0)(key, values.get(key))
+    return POSITIVE(key, values.get(key))
 
 
 def _text(values: Any, key: str) -> str:

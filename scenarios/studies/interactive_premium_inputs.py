@@ -8,15 +8,13 @@ from typing import Any
 
 from scenarios.deployment import pool_of
 from scenarios.entries import Catalogue
-from scenarios.schema import Section, anything, boolean, integer, list_of, number, text
+from scenarios.schema import COUNT, POSITIVE, Section, anything, boolean, integer, list_of, number, text
 from scenarios.size_inputs import scenario_file
 from scenarios.studies.capacity import Bounds
 from scenarios.studies.interactive_premium_study import MODES, TIMES, Logged, Setup, Study
 from sim.errors import InputError
 from sim.workload.lengths import LogNormal
 
-POSITIVE = number("a number > 0", above=0.0)
-_COUNT = integer(1)
 _SHARE = number("a share in (0, 1)", above=0.0, high=1.0)
 
 
@@ -26,7 +24,7 @@ def read(preset: Section, search: tuple[Path, ...]) -> Study:
     keys = ("model", "xpu", "precision")
     stated: dict[str, Any] = {key: preset.need(key, text) for key in keys}
     stated |= {"kv_precision": preset.get("kv_precision", text, None)}
-    stated |= {key: preset.need(key, _COUNT) for key in ("tp", "replicas")}
+    stated |= {key: preset.need(key, COUNT) for key in ("tp", "replicas")}
     batches = [_batch(f"batches[{i}]", each) for i, each in enumerate(preset.need("batches", list_of(anything)))]
     if not batches:
         raise InputError("batches", [], "a list of at least one [max_num_seqs, max_num_batched_tokens]")
@@ -41,7 +39,7 @@ def read(preset: Section, search: tuple[Path, ...]) -> Study:
         preset.need("tried_requests", integer(100)),
         preset.need("warm", _SHARE),
         preset.need("seed", integer()),
-        preset.need("steps", _COUNT),
+        preset.need("steps", COUNT),
     )
     published = preset.child("published")
     known = {mode: published.need(mode, POSITIVE) for mode in MODES}
@@ -55,7 +53,7 @@ def read(preset: Section, search: tuple[Path, ...]) -> Study:
         _logs(preset),
         preset.need("within", _SHARE),
         price,
-        preset.need("processes", _COUNT),
+        preset.need("processes", COUNT),
         search,
     )
 
@@ -73,7 +71,7 @@ def _logs(preset: Section) -> dict[str, Logged]:
 def law(section: Section) -> LogNormal:
     """A log-normal law of lengths from its median, 99th percentile and maximum [tokens]."""
     median, p99 = (section.need(key, POSITIVE) for key in ("median", "p99"))
-    most = section.need("maximum", _COUNT)
+    most = section.need("maximum", COUNT)
     section.finish()
     if not median <= p99:
         raise InputError(section.path("p99"), p99, f"at least the median ({median:g})")
@@ -81,7 +79,7 @@ def law(section: Section) -> LogNormal:
 
 
 def _batch(key: str, value: object) -> tuple[int, int]:
-    pair = list_of(_COUNT)(key, value)
+    pair = list_of(COUNT)(key, value)
     if len(pair) != 2 or pair[0] > pair[1]:
         raise InputError(key, value, "[max_num_seqs, max_num_batched_tokens], the second at least the first")
     return pair[0], pair[1]

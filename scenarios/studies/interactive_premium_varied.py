@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from analysis.study import Chart, Table
-from scenarios.schema import Section, integer, number, text
+from scenarios.schema import POSITIVE, Section, integer, number, text
 from scenarios.studies.capacity import side_by_side
-from scenarios.studies.interactive_premium_inputs import POSITIVE
 from scenarios.studies.interactive_premium_study import (
     ABOVE,
     INTERACTIVE,

@@ -7,13 +7,9 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 
-from scenarios.schema import Section, anything, integer, list_of, number, text
+from scenarios.schema import COUNT, POSITIVE, SHARE, Section, anything, integer, list_of, number, text
 from scenarios.studies.scenario_runs import Seen
 from sim.errors import InputError
-
-_POSITIVE = number("a number > 0", above=0.0)
-_SHARE = number("a share in (0, 1]", above=0.0, high=1.0)
-_COUNT = integer(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +94,21 @@ def mean_saving(study: Study, runs: Runs, free: str) -> float | None:
 def read(preset: Section, search: tuple[Path, ...]) -> Study:
     """The preset as objects."""
     preset.need("program", text)
-    xpus, clocks = preset.need("xpus", _COUNT), preset.need("clocks", list_of(_SHARE))
+    xpus, clocks = preset.need("xpus", COUNT), preset.need("clocks", list_of(SHARE))
     base = [f"workload.limit={preset.need('requests', integer(50))}", "workload.duration_s=null", "fleet=single"]
-    base.append(f"fleet.engine.max_model_len={preset.need('max_model_len', _COUNT)}")
+    base.append(f"fleet.engine.max_model_len={preset.need('max_model_len', COUNT)}")
     base += [f"fleet.{key}={preset.need(key, text)}" for key in ("model", "xpu", "host")]
     slo, lengths = preset.need("slo", text), preset.need("lengths", text)
     study = Study(
         preset.need("title", text),
         dict(_variants(preset.child("uncertain"), base, slo, lengths)),
-        sorted(preset.need("rates", list_of(_POSITIVE))),
-        list(_tried(preset.need("tp", list_of(_COUNT)), xpus, clocks)),
-        preset.need("attainment", _SHARE),
+        sorted(preset.need("rates", list_of(POSITIVE))),
+        list(_tried(preset.need("tp", list_of(COUNT)), xpus, clocks)),
+        preset.need("attainment", SHARE),
         preset.need("published", number("a share in (0, 1)", above=0.0, high=0.999)),
         preset.need("within", number("a share in (0, 1)", above=0.0, high=0.999)),
         preset.need("seed", integer()),
-        preset.need("processes", _COUNT),
+        preset.need("processes", COUNT),
         search,
     )
     preset.finish()

@@ -9,7 +9,7 @@ from pathlib import Path
 from scenarios.build_accounts import embodied_of, host_of
 from scenarios.build_site import intensity_of
 from scenarios.entries import Catalogue
-from scenarios.schema import Section, anything, integer, list_of, number, text
+from scenarios.schema import COUNT, Section, anything, integer, list_of, number, text
 from scenarios.studies import equal_batch as batches
 from scenarios.studies.equal_batch import Around, Spent
 from sim.accounting.embodied import Embodied
@@ -20,7 +20,6 @@ from sim.hardware.xpu import XPU
 ALONE, WITH_HOST = "GPU alone", "with host"
 OLD, NEW = 0, 1
 _YEARS = number("a number of years > 0", above=0.0)
-_COUNT = integer(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +121,7 @@ def read(preset: Section, search: tuple[Path, ...]) -> Study:
     catalogue = Catalogue(search)
     xpus = tuple(catalogue.xpu(preset.need(key, text), key)[0] for key in ("old", "new"))
     models = [catalogue.model(name, "models") for name in preset.need("models", list_of(text))]
-    sizes = preset.need("batches", list_of(_COUNT))
+    sizes = preset.need("batches", list_of(COUNT))
     if not models or not sizes or sizes != sorted(set(sizes)):
         raise InputError(
             "batches" if models else "models", sizes if models else [], "a list that is not empty and rises"
@@ -138,7 +137,7 @@ def read(preset: Section, search: tuple[Path, ...]) -> Study:
     alone = Setup(
         (xpus[OLD], xpus[NEW]),
         preset.need("precision", text),
-        preset.need("prompt", _COUNT),
+        preset.need("prompt", COUNT),
         preset.need("output", integer(2)),
         preset.need("memory_share", number("a share in (0, 1]", above=0.0, high=1.0)),
         preset.need("pue", number("a ratio of at least 1", low=1.0)),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from scenarios.entries import Catalogue
-from scenarios.schema import Section, integer, list_of, number, text
+from scenarios.schema import COUNT, POSITIVE, Section, integer, list_of, number, text
 from scenarios.size_inputs import scenario_file
 from scenarios.studies.capacity import Load, side_by_side
 from scenarios.studies.phase_clusters import METRICS, Bench, Cluster, Machines, Slowdowns
@@ -18,8 +18,6 @@ POWER, COST = "equal power", "equal cost"
 BASE_OLD, BASE_NEW = "old, both phases", "new, both phases"
 OLD_OLD, NEW_NEW, NEW_OLD, NEW_CAP = "old + old", "new + new", "new + old", "new + capped"
 PAIRS = ((OLD_OLD, BASE_OLD), (NEW_NEW, BASE_NEW))
-_POSITIVE = number("a number > 0", above=0.0)
-_COUNT = integer(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,11 +151,11 @@ def _price(kind: Kind, budget: str) -> float:
 def read(preset: Section, search: tuple[Path, ...]) -> Study:
     """The preset as objects."""
     preset.need("program", text)
-    tp = preset.need("tp", _COUNT)
+    tp = preset.need("tp", COUNT)
     kinds = [_kind(preset.need(key, text), key, tp, search) for key in ("old", "new")]
-    engine = {key: preset.need(key, _COUNT) for key in ("max_num_seqs", "max_num_batched_tokens", "max_model_len")}
+    engine = {key: preset.need(key, COUNT) for key in ("max_num_seqs", "max_num_batched_tokens", "max_model_len")}
     stated = {key: preset.need(key, text) for key in ("model", "precision", "stack")} | {"tp": tp, "engine": engine}
-    requests, warm = preset.need("requests", _COUNT), preset.need("warm", number("a share in [0, 1)", 0.0, high=0.99))
+    requests, warm = preset.need("requests", COUNT), preset.need("warm", number("a share in [0, 1)", 0.0, high=0.99))
     seed, resolution = (
         preset.need("seed", integer()),
         preset.need("resolution", number("a share in (0, 1)", above=0.0, high=0.999)),
@@ -171,7 +169,7 @@ def read(preset: Section, search: tuple[Path, ...]) -> Study:
     if not benches:
         raise InputError("workloads", [], "a list of at least one id")
     published = preset.child("published")
-    known = {key: published.need(key, _POSITIVE) for key in ("equal_both", "throughput", "cost")}
+    known = {key: published.need(key, POSITIVE) for key in ("equal_both", "throughput", "cost")}
     published.finish()
     uncertain = preset.child("uncertain")
     first = next(iter(benches.values()))
@@ -186,7 +184,7 @@ def read(preset: Section, search: tuple[Path, ...]) -> Study:
         known,
         preset.need("within", number("a share in (0, 1)", above=0.0, high=0.999)),
         list(_varied(uncertain, first)),
-        preset.need("processes", _COUNT),
+        preset.need("processes", COUNT),
     )
     for bench in [*benches.values(), *(bench for _, _, bench in study.varied)]:
         for clusters in study.designs(POWER).values():
@@ -213,7 +211,7 @@ def _slowdowns(section: Section) -> Slowdowns:
     percentiles = section.need("percentiles", list_of(number("a percentile in [0, 100]", low=0.0, high=100.0)))
     bounds = {}
     for key in METRICS:
-        bounds[key] = section.need(key, list_of(_POSITIVE))
+        bounds[key] = section.need(key, list_of(POSITIVE))
         if len(bounds[key]) != len(percentiles):
             raise InputError(section.path(key), bounds[key], f"{len(percentiles)} numbers, one a percentile")
     section.finish()
@@ -222,14 +220,14 @@ def _slowdowns(section: Section) -> Slowdowns:
 
 def _varied(section: Section, base: Bench) -> Iterator[tuple[str, str, Bench]]:
     """Each value of each input that the preset calls uncertain."""
-    for value in section.get("max_num_batched_tokens", list_of(_COUNT), ()):
+    for value in section.get("max_num_batched_tokens", list_of(COUNT), ()):
         engine = {**base.stated["engine"], "max_num_batched_tokens": value}
         yield "tokens a step", str(value), replace(base, stated={**base.stated, "engine": engine})
     for name in section.get("stack", list_of(text), ()):
         yield "stack", name, replace(base, stated={**base.stated, "stack": name})
     for name in section.get("kv_link", list_of(text), ()):
         yield "KV over", name, replace(base, kv_link=name)
-    for factor in section.get("slowdowns", list_of(_POSITIVE), ()):
+    for factor in section.get("slowdowns", list_of(POSITIVE), ()):
         yield "bounds, times", f"{factor:g}", replace(base, slowdowns=base.slowdowns.scaled(factor))
     for seed in section.get("seed", list_of(integer()), ()):
         yield "seed", str(seed), replace(base, load=replace(base.load, seed=seed))

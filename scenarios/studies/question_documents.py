@@ -9,7 +9,7 @@ from itertools import product
 from typing import Any
 
 from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Cell, Chart, Claim, Table
-from scenarios.schema import Section, integer, list_of, number, one_of, text
+from scenarios.schema import POSITIVE, Section, integer, list_of, one_of, text
 from scenarios.size_inputs import place_of, read_inputs
 from scenarios.size_training import plan_job
 from scenarios.studies.question_common import Answer, Common
@@ -25,7 +25,6 @@ _OVERRIDES = {
     LONG: ["fleet=cloud", "router=long_context", "fleet.sites.cloud.pools.cloud.engine.prefix_caching=true"],
 }
 _DAY_S = 86400.0
-_POSITIVE = number("a number > 0", above=0.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,19 +166,19 @@ def read(section: Section, common: Common) -> Documents:
     """The question from its section."""
     varied = section.child("uncertain")
     chunks = varied.get("chunks", list_of(integer(1)), None)
-    tokens = varied.get("tokens", list_of(_POSITIVE), None)
+    tokens = varied.get("tokens", list_of(POSITIVE), None)
     varied.finish()
-    rates = sorted(section.need("rates", list_of(_POSITIVE)))
+    rates = sorted(section.need("rates", list_of(POSITIVE)))
     if not rates:
         raise InputError(section.path("rates"), rates, "a list of at least one rate")
     made = Documents(
         rates,
         section.need("requests", integer(50)),
         section.need("tuning", one_of("fine_tuning", "lora")),
-        section.need("tokens", _POSITIVE),
+        section.need("tokens", POSITIVE),
         section.need("model", text),
         section.need("xpu", text),
-        section.need("update_days", list_of(_POSITIVE)),
+        section.need("update_days", list_of(POSITIVE)),
         chunks,
         tokens,
         common,

@@ -9,7 +9,7 @@ from itertools import product
 from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Cell, Chart, Claim, Table
 from scenarios.build_site import intensity_of
 from scenarios.entries import Catalogue
-from scenarios.schema import Section, integer, list_of, number, text
+from scenarios.schema import POSITIVE, Section, integer, list_of, number, text
 from scenarios.studies.capacity import side_by_side
 from scenarios.studies.question_common import Answer, Common
 from scenarios.studies.scenario_runs import PoolTook, Scenario, Seen, observe
@@ -20,7 +20,6 @@ from sim.errors import InputError
 CLOUD = "cloud_only"
 BOUNDARIES = {"whole": True, "work": False}
 _RATE = number("a rate > 0 requests/s", above=0.0)
-_FACTOR = number("a number > 0", above=0.0)
 #: Carbon of a pool [g], from the pool, the intensity where it is, and whether all of its time counts.
 Grams = Callable[[PoolTook, float, bool], float]
 
@@ -227,7 +226,7 @@ def read(section: Section, common: Common) -> Hybrid:
     varied = section.child("uncertain")
     ways = Ways[float](varied)
     for name in _CHANGED:
-        ways.vary(name, _FACTOR, float)
+        ways.vary(name, POSITIVE, float)
     varied.finish()
     made = Hybrid(
         sorted(section.need("rates", list_of(_RATE))),

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from itertools import pairwise, product
 
 from analysis.study import FAILS, HOLDS, PARTLY, UNTESTED, Cell, Chart, Claim, Table
-from scenarios.schema import Section, integer, list_of, number, text
+from scenarios.schema import SHARE, Section, integer, list_of, number, text
 from scenarios.studies.question_common import Answer, Common
 from scenarios.studies.scenario_runs import Scenario, Seen, observe_all
 from sim.errors import InputError
 
 _RATE = number("a rate > 0 requests/s", above=0.0)
-_SHARE = number("a share in (0, 1]", above=0.0, high=1.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ def read(section: Section, common: Common) -> CostOfQoe:
         rates,
         _slos(section),
         section.need("requests", integer(50)),
-        section.need("attainment", _SHARE),
+        section.need("attainment", SHARE),
         section.need("noise", number("a share >= 0", low=0.0)),
         common,
     )

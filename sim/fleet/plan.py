@@ -19,11 +19,20 @@ _COUNT = "a whole number of replicas >= 0"
 _SATURDAY = 5
 
 
-class Plan(Protocol):
-    """How many replicas are provisioned, over simulated time.
+class Schedule(Protocol):
+    """How many replicas are provisioned over the time of one run. It is asked at every change, in order."""
 
-    One that goes by load has besides ``begin(outstanding)``, which is called once a run with a function that tells the
-    pool's unfinished requests, and returns the plan of that run. It is then asked at every change, in order of time.
+    def at(self, t_s: float) -> float:
+        """Replicas at `t_s` [s], a whole number; it holds until `next_change(t_s)`."""
+        ...
+
+    def next_change(self, t_s: float) -> float:
+        """First time after `t_s` at which the number may differ [s]; infinity if never."""
+        ...
+
+
+class Plan(Protocol):
+    """How many replicas are to be provisioned: by the clock, or by load.
 
     Attributes:
         least, most: that it asks for whatever the load. What exceeds the pool's replicas is not there to be had.
@@ -35,12 +44,8 @@ class Plan(Protocol):
     @property
     def most(self) -> int: ...
 
-    def at(self, t_s: float) -> float:
-        """Replicas at `t_s` [s], a whole number; it holds until `next_change(t_s)`."""
-        ...
-
-    def next_change(self, t_s: float) -> float:
-        """First time after `t_s` at which the number may differ [s]; infinity if never."""
+    def begin(self, outstanding: Callable[[], int]) -> Schedule:
+        """The schedule of a run, in which `outstanding` tells the pool's unfinished requests."""
         ...
 
 
@@ -65,6 +70,10 @@ class ClockPlan(ClockSignal):
             return float((days_off if local.weekday() >= _SATURDAY else weekdays)[local.hour])
 
         super().__init__(value, zone, start_utc, "plan", "plan")
+
+    def begin(self, outstanding: Callable[[], int]) -> ClockPlan:
+        """See `Plan.begin`: the same in every run."""
+        return self
 
 
 def _counts(key: str, values: Sequence[int]) -> list[int]:
@@ -96,12 +105,16 @@ class StepPlan:
             self._counts.append(whole(f"plan[{index}]", count, _COUNT))
         self.least, self.most = min(self._counts), max(self._counts)
 
+    def begin(self, outstanding: Callable[[], int]) -> StepPlan:
+        """See `Plan.begin`: the same in every run."""
+        return self
+
     def at(self, t_s: float) -> float:
-        """See `Plan.at`."""
+        """See `Schedule.at`."""
         return float(self._counts[max(bisect_right(self._from, t_s) - 1, 0)])
 
     def next_change(self, t_s: float) -> float:
-        """See `Plan.next_change`."""
+        """See `Schedule.next_change`."""
         later = bisect_right(self._from, t_s)
         return self._from[later] if later < len(self._from) else math.inf
 
@@ -125,34 +138,38 @@ class LoadPlan:
     def __init__(
         self, outstanding_per_replica: float, least: int = 1, every_s: float = 15.0, down_after_s: float = 300.0
     ) -> None:
-        self._target = number("plan.outstanding_per_replica", outstanding_per_replica, "a number > 0", above=0.0)
+        self.target = number("plan.outstanding_per_replica", outstanding_per_replica, "a number > 0", above=0.0)
         self.least = self.most = whole("plan.least", least, "a whole number of replicas >= 1", low=1)
-        self._every_s = number("plan.every_s", every_s, "a time > 0 s", above=0.0)
-        self._down_after_s = number("plan.down_after_s", down_after_s, "a time >= 0 s", low=0.0)
-        self._outstanding: Callable[[], int] | None = None
+        self.every_s = number("plan.every_s", every_s, "a time > 0 s", above=0.0)
+        self.down_after_s = number("plan.down_after_s", down_after_s, "a time >= 0 s", low=0.0)
+
+    def begin(self, outstanding: Callable[[], int]) -> Schedule:
+        """See `Plan.begin`."""
+        return _Looks(self, outstanding)
+
+
+class _Looks:
+    """The schedule of a `LoadPlan` in one run."""
+
+    def __init__(self, plan: LoadPlan, outstanding: Callable[[], int]) -> None:
+        self._plan, self._outstanding = plan, outstanding
         self._wanted: deque[tuple[float, int]] = deque()  # (when, how many) of looks, each of more than all later ones
 
-    def begin(self, outstanding: Callable[[], int]) -> LoadPlan:
-        """See `Plan`."""
-        made = LoadPlan(self._target, self.least, self._every_s, self._down_after_s)
-        made._outstanding = outstanding
-        return made
-
     def at(self, t_s: float) -> float:
-        """See `Plan.at`; without a run, the least."""
-        load = 0 if self._outstanding is None else self._outstanding()
-        now = max(self.least, math.ceil(load / self._target))
-        wanted = self._wanted
+        """See `Schedule.at`."""
+        plan, wanted = self._plan, self._wanted
+        now = max(plan.least, math.ceil(self._outstanding() / plan.target))
         while wanted and wanted[-1][1] <= now:
             wanted.pop()
         wanted.append((t_s, now))
-        while wanted[0][0] < t_s - self._down_after_s:
+        while wanted[0][0] < t_s - plan.down_after_s:
             wanted.popleft()
         return float(wanted[0][1])
 
     def next_change(self, t_s: float) -> float:
-        """See `Plan.next_change`."""
-        return (math.floor(t_s / self._every_s + 1e-9) + 1) * self._every_s
+        """See `Schedule.next_change`."""
+        every_s = self._plan.every_s
+        return (math.floor(t_s / every_s + 1e-9) + 1) * every_s
 
 
 def check_plan(key: str, pool: Pool) -> None:
@@ -164,7 +181,7 @@ def check_plan(key: str, pool: Pool) -> None:
     plan: Any = pool.plan
     if plan is None:
         return
-    provider(f"{key}.plan", plan, ["at", "next_change"], "a Plan such as StepPlan([(0, 2), (3600, 4)]), or None")
+    provider(f"{key}.plan", plan, ["begin"], "a Plan such as StepPlan([(0, 2), (3600, 4)]), or None")
     if plan.most > pool.replicas or plan.most == 0:
         raise InputError(f"{key}.plan", plan.most, f"numbers from 0 to replicas ({pool.replicas}), not all 0")
     for name, other in (("dp", pool.dp > 1), ("prefill_replicas", pool.prefill_replicas), ("outages", pool.outages)):

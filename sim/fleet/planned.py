@@ -11,6 +11,7 @@ from typing import Any
 from simpy.events import URGENT
 
 from sim.fleet.balancers import BALANCERS, ORDERED
+from sim.fleet.plan import Schedule
 from sim.fleet.replicas import ReplicaPool
 from sim.request import Request
 from sim.serving.sequence import Sequence
@@ -52,8 +53,7 @@ class PlannedPool(ReplicaPool):
         self._boots: list[tuple[int, float]] = []  # replica, and when it began to boot
         self._next_s = 0.0
         plan: Any = self.spec.plan
-        begin = getattr(plan, "begin", None)
-        self._plan = plan if begin is None else begin(lambda: self.outstanding)
+        self._schedule: Schedule = plan.begin(lambda: self.outstanding)
         self.up, self.replicas = False, 1
         self.may_fail = bool(plan.least == 0)
 
@@ -74,8 +74,8 @@ class PlannedPool(ReplicaPool):
 
     def _change(self, t: float, running: bool = True) -> None:
         """Do what the plan says at `t`; `running` is False where the run is over, and only the books go on."""
-        wanted = self._plan.at(t)
-        self._next_s = self._plan.next_change(t)
+        wanted = self._schedule.at(t)
+        self._next_s = self._schedule.next_change(t)
         for replica, scheduled in enumerate(self._scheduled):
             if replica < wanted and not scheduled:
                 self._begin(replica, t, running)

@@ -51,23 +51,19 @@ class Spillover:
     def choose(self, request: Request, fleet: FleetView) -> PoolView | None:
         """Return a preferred pool with room, else one of the others, else a preferred one that is full."""
         preferred = self._preferred.holding(request)
-        best = least_outstanding(preferred)
-        if best is None:
-            return least_outstanding(self._others.holding(request))
-        if self._has_room(best) and not best.kv_exceeds(self._kv_use):
-            return best
-        roomy = [pool for pool in preferred if pool is not best and self._has_room(pool)]
-        pool = least_outstanding(roomy)
-        while pool is not None and pool.kv_exceeds(self._kv_use):  # asked of the best alone: it may ask replicas
-            roomy.remove(pool)
-            pool = least_outstanding(roomy)
-        if pool is None:
-            pool = least_outstanding(self._others.holding(request))
-        return pool if pool is not None else best
+        for pool in sorted(preferred, key=lambda pool: pool.outstanding / pool.replicas):
+            if self._has_room(pool):
+                return pool
+        other = least_outstanding(self._others.holding(request))
+        return other if other is not None else least_outstanding(preferred)
 
     def _has_room(self, pool: PoolView) -> bool:
         replicas = pool.replicas
-        return pool.outstanding < self._outstanding * replicas and pool.waiting <= self._waiting * replicas
+        return (
+            pool.outstanding < self._outstanding * replicas
+            and pool.waiting <= self._waiting * replicas
+            and not pool.kv_exceeds(self._kv_use)  # last: it may ask replicas
+        )
 
 
 class LengthThreshold:

@@ -29,7 +29,7 @@ def test_all_forms_build() -> None:
         "fleet=single", "fleet.replicas=2", "fleet.plan={outstanding_per_replica: 8, every_s: 20}"
     ).fleet.pools
     assert isinstance(pool.plan, LoadPlan)
-    assert (pool.plan.least, pool.plan.next_change(20.0)) == (1, 40.0)
+    assert (pool.plan.least, pool.plan.begin(lambda: 0).next_change(20.0)) == (1, 40.0)
 
 
 def test_a_run_pays_rent_for_what_the_plan_has(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
